@@ -1,0 +1,92 @@
+/**
+ * What an engine is to the rest of the server: it accepts connections and moves gRPC messages, as bytes, between them
+ * and handlers. It knows nothing of Windshift, so that another engine can take its place (`GRPC_ENGINE`).
+ *
+ * A call begins when its request headers arrive and ends exactly once: by `end` of the handler, or by `onCancel` when
+ * the client left, its deadline passed or the connection broke. After its end a call ignores everything.
+ */
+
+/** A gRPC status as it goes over the wire. */
+export interface CallStatus {
+  /** Canonical code, 0 is OK. */
+  readonly code: number;
+  readonly message: string;
+  /** Serialized `google.rpc.Status` for the `grpc-status-details-bin` trailer. */
+  readonly details?: Uint8Array;
+}
+
+/** Request metadata; names in lower case. */
+export interface RequestMetadata {
+  /** The first value, or undefined. */
+  get(name: string): string | undefined;
+}
+
+/** One call, seen by its handler. */
+export interface EngineCall {
+  /** HTTP/2 path, `/package.Service/Method`. */
+  readonly path: string;
+  readonly metadata: RequestMetadata;
+  /** Remote `address:port`. */
+  readonly peer: string;
+  /** When the client gives up, in milliseconds since the epoch; undefined without a deadline. */
+  readonly deadlineMs: number | undefined;
+  /** True from the moment at which nobody waits for an answer any more. */
+  readonly cancelled: boolean;
+  /** Sends one message. False: the engine's buffer is over its limit; wait for `onDrain` before sending much more. */
+  send(message: Uint8Array): boolean;
+  /** Ends the call. What was sent before is delivered first. */
+  end(status: CallStatus): void;
+  /** Stops the flow of request messages, and by HTTP/2 flow control the client; of no effect on unary calls. */
+  pause(): void;
+  resume(): void;
+  /** Set by the handler. Called at most once, with whether the deadline was the cause. */
+  onCancel: ((deadlineExceeded: boolean) => void) | undefined;
+  /** Set by the handler. Called when the buffer has room again. */
+  onDrain: (() => void) | undefined;
+  /** Set by the handler of a streaming call before it returns. */
+  onMessage: ((message: Uint8Array) => void) | undefined;
+  /** Set by the handler. The client will send no more messages. */
+  onHalfClose: (() => void) | undefined;
+}
+
+/** Where calls of one path go. */
+export type EngineHandler =
+  | {
+      /** One request message. The engine collects it before it calls the handler. */
+      readonly kind: "unary" | "server_streaming";
+      readonly handle: (call: EngineCall, request: Uint8Array) => void;
+    }
+  | { readonly kind: "bidi"; readonly handle: (call: EngineCall) => void };
+
+/** Limits and addresses of an engine. */
+export interface EngineOptions {
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** Largest request message in bytes. */
+  readonly maxReceiveMessageBytes: number;
+  /** Largest block of request metadata in bytes. */
+  readonly maxMetadataBytes: number;
+  /** Calls in flight on one connection. */
+  readonly maxConcurrentStreams: number;
+  /** A connection that is silent so long gets a ping. */
+  readonly keepaliveTimeMs: number;
+  /** A ping without an answer for so long ends the connection. */
+  readonly keepaliveTimeoutMs: number;
+  /** Connections are asked to leave after this time, and end when their calls have; 0 is never. */
+  readonly maxConnectionAgeMs: number;
+  /** PEM key pair; without it connections are plain text. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
+}
+
+/** A running or startable server. */
+export interface Engine {
+  /** Serves `path`; only before `listen`. */
+  handle(path: string, handler: EngineHandler): void;
+  /** Resolves with the bound port; rejects when the address cannot be had. */
+  listen(): Promise<number>;
+  /** Accepts no further connections or calls; resolves when the last call has ended. */
+  drain(): Promise<void>;
+  /** Cuts everything that is still open. */
+  close(): void;
+}
