@@ -13,6 +13,7 @@ export const REASONS = [
   "INVALID_VALUE",
   "MISSING_FIELD",
   "CONFLICTING_FIELDS",
+  "CONFIGURATION_INVALID",
   "MALFORMED_MESSAGE",
   "UNEXPECTED_MESSAGE",
   // What the request names is not there.
@@ -99,7 +100,5 @@ const MAX_QUOTED_LENGTH = 100;
 /** A value as it may stand in a message: quoted, cut after 100 characters, control characters escaped. */
 export function quote(value: unknown): string {
   if (typeof value !== "string") return String(value);
-  return JSON.stringify(
-    value.length > MAX_QUOTED_LENGTH ? `${value.slice(0, MAX_QUOTED_LENGTH)}…` : value,
-  );
+  return JSON.stringify(value.length > MAX_QUOTED_LENGTH ? `${value.slice(0, MAX_QUOTED_LENGTH)}…` : value);
 }

@@ -1,30 +1,49 @@
 /**
- * Service and method descriptors that no engine or client library colours. The server serves them, a client calls
- * them; both get the paths, the kinds and the codecs from here.
+ * The RPCs by name and kind, coloured by no engine and no client library. The server binds codecs and handlers to them,
+ * a client its own; both get the paths from here.
  */
-
-/** Turns messages of one type into bytes and back. `decode` throws on bytes that are not such a message. */
-export interface Codec<T> {
-  decode(bytes: Uint8Array): T;
-  encode(message: T): Uint8Array;
-}
 
 /** How many messages go each way. */
 export type MethodKind = "unary" | "server_streaming" | "bidi";
 
-/** One RPC: where it is and what it carries. */
-export interface Method<Request, Response> {
+/** One RPC: where it is. */
+export interface MethodName {
   /** Full name of the service, `windshift.events.v1alpha1.EventsService`. */
   readonly service: string;
   readonly name: string;
+  readonly kind: MethodKind;
   /** Further names under which the same RPC is served. */
   readonly aliases: readonly string[];
-  readonly kind: MethodKind;
-  readonly request: Codec<Request>;
-  readonly response: Codec<Response>;
 }
 
+/** The service of streams, consumers and events. */
+export const EVENTS_SERVICE = "windshift.events.v1alpha1.EventsService";
+/** The service of stores and values. */
+export const STATE_SERVICE = "windshift.state.v1alpha1.StateService";
+
+/** Every RPC of the contract. `Publish` and `Consume` are the names of an older generation of clients. */
+export const METHODS = {
+  ensureStream: method(EVENTS_SERVICE, "EnsureStream"),
+  ensureConsumer: method(EVENTS_SERVICE, "EnsureConsumer"),
+  deleteConsumer: method(EVENTS_SERVICE, "DeleteConsumer"),
+  publishEvent: method(EVENTS_SERVICE, "PublishEvent", "unary", ["Publish"]),
+  events: method(EVENTS_SERVICE, "Events", "bidi", ["Consume"]),
+  ensureStore: method(STATE_SERVICE, "EnsureStore"),
+  get: method(STATE_SERVICE, "Get"),
+  set: method(STATE_SERVICE, "Set"),
+  delete: method(STATE_SERVICE, "Delete"),
+} as const satisfies Record<string, MethodName>;
+
 /** The HTTP/2 paths a method answers on, its own first. */
-export function methodPaths(method: Method<never, never>): string[] {
-  return [method.name, ...method.aliases].map((name) => `/${method.service}/${name}`);
+export function methodPaths({ service, name, aliases }: MethodName): string[] {
+  return [name, ...aliases].map((each) => `/${service}/${each}`);
+}
+
+function method(
+  service: string,
+  name: string,
+  kind: MethodKind = "unary",
+  aliases: readonly string[] = [],
+): MethodName {
+  return { service, name, kind, aliases };
 }

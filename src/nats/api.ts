@@ -1,0 +1,117 @@
+/**
+ * Requests to the JetStream API: JSON in, JSON out. The client library has a manager for streams and consumers; its
+ * requests have one time limit for all and no answer to "was it done?" when that passes, and it creates consumers with
+ * several filter subjects through an endpoint that cannot tell creating from updating. The types are the library's.
+ */
+import type { ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo } from "@nats-io/jetstream";
+import { WindshiftError } from "../errors.ts";
+import type { NatsConnection, NoReply } from "./connection.ts";
+import { type JetStreamErrorBody, noReply, refusal } from "./errors.ts";
+import { type NatsMessage, statusCode } from "./message.ts";
+
+/** Settings of one API call. */
+export interface ApiCall {
+  /** When the caller gives up, in milliseconds since the epoch. */
+  readonly deadlineMs?: number | undefined;
+  /** The call changes something: on failure the error says whether it may have. */
+  readonly write?: boolean;
+  /** Names for the error's metadata. */
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+const NO_PAYLOAD = new Uint8Array(0);
+
+/** The JetStream API of one connection. */
+export class JetStreamApi {
+  readonly connection: NatsConnection;
+
+  constructor(connection: NatsConnection) {
+    this.connection = connection;
+  }
+
+  /** Rejects with the project's error: what JetStream refused, or why there is no answer. */
+  async request<Response>(path: string, body: object | undefined, call: ApiCall = {}): Promise<Response> {
+    const { connection } = this;
+    const { promise, resolve, reject } = Promise.withResolvers<Response>();
+    const names = call.names ?? {};
+    const limit = connection.options.requestTimeoutMs;
+    const left = call.deadlineMs === undefined ? limit : call.deadlineMs - Date.now();
+    const fail = (why: NoReply): void => {
+      const request = { write: call.write === true, repeatable: true, deadlinePassed: left <= limit };
+      reject(noReply(why, `to answer ${path}`, request, names));
+    };
+    connection.request(
+      `${connection.apiPrefix}.${path}`,
+      "",
+      body === undefined ? NO_PAYLOAD : Buffer.from(JSON.stringify(body)),
+      Math.max(1, Math.min(limit, left)),
+      {
+        onNoReply: fail,
+        onReply(message: NatsMessage) {
+          try {
+            resolve(parseReply(message, names));
+          } catch (error) {
+            reject(error as Error);
+          }
+        },
+      },
+    );
+    return promise;
+  }
+
+  /** Rejects with STREAM_NOT_FOUND where there is none. */
+  async streamInfo(stream: string, call: ApiCall = {}): Promise<StreamInfo> {
+    return this.request(`STREAM.INFO.${stream}`, undefined, { names: { stream }, ...call });
+  }
+
+  async createStream(config: Partial<StreamConfig> & { name: string }, call: ApiCall): Promise<StreamInfo> {
+    return this.request(`STREAM.CREATE.${config.name}`, config, { write: true, ...call });
+  }
+
+  async updateStream(config: Partial<StreamConfig> & { name: string }, call: ApiCall): Promise<StreamInfo> {
+    return this.request(`STREAM.UPDATE.${config.name}`, config, { write: true, ...call });
+  }
+
+  /** The stream that collects `subject`, or undefined. */
+  async streamOfSubject(subject: string, call: ApiCall = {}): Promise<string | undefined> {
+    const { streams } = await this.request<{ streams: string[] | null }>("STREAM.NAMES", { subject }, call);
+    return streams?.[0];
+  }
+
+  /** Rejects with CONSUMER_NOT_FOUND or STREAM_NOT_FOUND where there is none. */
+  async consumerInfo(stream: string, consumer: string, call: ApiCall = {}): Promise<ConsumerInfo> {
+    const names = { stream, consumer };
+    return this.request(`CONSUMER.INFO.${stream}.${consumer}`, undefined, { names, ...call });
+  }
+
+  /** Creates, or with `action` "update" changes, the consumer `config.name`. */
+  async putConsumer(
+    stream: string,
+    config: Partial<ConsumerConfig> & { name: string },
+    action: "create" | "update",
+    call: ApiCall,
+  ): Promise<ConsumerInfo> {
+    const filter = config.filter_subject;
+    const path = `CONSUMER.CREATE.${stream}.${config.name}${filter === undefined || filter === "" ? "" : `.${filter}`}`;
+    return this.request(path, { stream_name: stream, config, action }, { write: true, ...call });
+  }
+
+  /** Rejects with CONSUMER_NOT_FOUND or STREAM_NOT_FOUND where there is none. */
+  async deleteConsumer(stream: string, consumer: string, call: ApiCall): Promise<void> {
+    await this.request(`CONSUMER.DELETE.${stream}.${consumer}`, undefined, { write: true, ...call });
+  }
+}
+
+/** Parses a reply of the API; throws what it refuses. */
+export function parseReply<Response>(message: NatsMessage, names: Readonly<Record<string, string>>): Response {
+  const status = statusCode(message);
+  if (status === 503) {
+    throw new WindshiftError("NATS_UNAVAILABLE", "no JetStream answers: not enabled, or without a leader", {
+      metadata: names,
+      retryAfterMs: 500,
+    });
+  }
+  const body = JSON.parse(message.payload.toString()) as Response & { error?: JetStreamErrorBody };
+  if (body.error !== undefined) throw refusal(body.error, { metadata: names });
+  return body;
+}

@@ -1,0 +1,463 @@
+/**
+ * The connection to NATS that everything shares. The client library keeps it (dialling, authentication, TLS, protocol,
+ * reconnecting for ever); this file adds what the hot paths need and the library is too slow or too vague for:
+ *
+ * - Commands are written into one buffer and leave in one write for each turn of the event loop, however many calls
+ *   published in it.
+ * - Requests share one inbox. A reply finds its handler by the token at the end of its subject; there is no promise and
+ *   no timer for each.
+ * - A lost connection is told at once to everyone who waits: what was sent may or may not have arrived (`disconnected`),
+ *   what was not sent never will be (`not_sent`). Nothing is kept to be sent later, so a call that was answered with an
+ *   error never happens afterwards.
+ */
+import { readFileSync } from "node:fs";
+import {
+  type ConnectionOptions,
+  type Msg,
+  type NatsConnection as Client,
+  type Subscription as ClientSubscription,
+  PermissionViolationError,
+  createInbox,
+  credsAuthenticator,
+  nkeyAuthenticator,
+  usernamePasswordAuthenticator,
+  tokenAuthenticator,
+} from "@nats-io/nats-core";
+import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
+import { connect } from "@nats-io/transport-node";
+import { type NatsMessage, openMessage } from "./message.ts";
+
+/** Where NATS is and how to get in. */
+export interface NatsOptions {
+  readonly servers: readonly string[];
+  readonly name: string;
+  readonly inboxPrefix: string;
+  /** JetStream domain; undefined for the account's own. */
+  readonly domain?: string | undefined;
+  readonly credsFile?: string | undefined;
+  readonly nkeySeed?: string | undefined;
+  readonly token?: string | undefined;
+  readonly user?: string | undefined;
+  readonly password?: string | undefined;
+  readonly tls?:
+    | {
+        readonly caFile?: string | undefined;
+        readonly certFile?: string | undefined;
+        readonly keyFile?: string | undefined;
+        readonly handshakeFirst?: boolean;
+      }
+    | undefined;
+  /** How long one answer of JetStream is waited for, in milliseconds. */
+  readonly requestTimeoutMs: number;
+}
+
+/** What this folder logs to. */
+export interface NatsLogger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** Why a request has no reply. After `not_sent` and `forbidden` nothing happened; after the others nobody knows. */
+export type NoReply = "timeout" | "disconnected" | "not_sent" | "forbidden";
+
+/** Who waits for a reply; exactly one of the two is called, once, never before `request` has returned. */
+export interface ReplyHandler {
+  onReply(message: NatsMessage): void;
+  onNoReply(why: NoReply): void;
+}
+
+/** Told about each loss and return of the connection, in the order of registration. */
+export interface ConnectionListener {
+  onConnected(): void;
+  onDisconnected(): void;
+}
+
+/** A subscription of core NATS. */
+export interface Subscription {
+  /** No further messages will be sent; those on their way still come, then `drained` resolves. */
+  drain(): Promise<void>;
+  unsubscribe(): void;
+}
+
+interface Pending {
+  readonly subject: string;
+  readonly handler: ReplyHandler;
+  readonly expiresAt: number;
+}
+
+const WRITE_BUFFER_BYTES = 64 * 1024;
+const SWEEP_INTERVAL_MS = 50;
+/** A connection that answers no ping for three of these is given up: 9 s. */
+const PING_INTERVAL_MS = 3_000;
+const MAX_PINGS_OUT = 2;
+const CONNECT_TIMEOUT_MS = 5_000;
+const RECONNECT_MIN_MS = 100;
+const RECONNECT_SPREAD_MS = 400;
+const CRLF = "\r\n";
+
+/** One connection to NATS for the life of the process. */
+export class NatsConnection implements AsyncDisposable {
+  readonly options: NatsOptions;
+  /** `$JS.API`, or `$JS.<domain>.API`. */
+  readonly apiPrefix: string;
+  readonly #logger: NatsLogger;
+  readonly #inbox: string;
+  readonly #pending = new Map<string, Pending>();
+  readonly #listeners = new Set<ConnectionListener>();
+  readonly #flushHooks: (() => void)[] = [];
+  #client: NatsConnectionImpl | undefined;
+  #connected = false;
+  #closed = false;
+  #nextToken = 0;
+  #sweeper: NodeJS.Timeout | undefined;
+  #retry: { timer: NodeJS.Timeout; wake: () => void } | undefined;
+  #flushScheduled = false;
+  #buffer = Buffer.allocUnsafeSlow(WRITE_BUFFER_BYTES);
+  #start = 0;
+  #end = 0;
+  #full: Buffer[] = [];
+  #reconnects = 0;
+  #roundTripMs = 0;
+
+  private constructor(options: NatsOptions, logger: NatsLogger) {
+    this.options = options;
+    this.#logger = logger;
+    this.apiPrefix = options.domain === undefined ? "$JS.API" : `$JS.${options.domain}.API`;
+    this.#inbox = `${createInbox(options.inboxPrefix)}.`;
+  }
+
+  /**
+   * Resolves when the first attempt has ended, either way: without NATS the daemon runs, not ready, and goes on trying.
+   * Rejects only for what no waiting mends, such as an unreadable credentials file.
+   */
+  static async open(options: NatsOptions, logger: NatsLogger): Promise<NatsConnection> {
+    const connection = new NatsConnection(options, logger);
+    const clientOptions = connectionOptions(options);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    void connection.#keepConnected(clientOptions, resolve);
+    await promise;
+    return connection;
+  }
+
+  /** Whether commands reach NATS right now. */
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** Times the connection came back after a loss. */
+  get reconnects(): number {
+    return this.#reconnects;
+  }
+
+  /** The last measured round trip, in milliseconds; 0 before the first. */
+  get roundTripMs(): number {
+    return this.#roundTripMs;
+  }
+
+  /** The server connected to; undefined while there is none. */
+  get server(): { readonly url: string; readonly version: string; readonly cluster: string | undefined } | undefined {
+    const client = this.#client;
+    if (client?.info === undefined || !this.#connected) return undefined;
+    return { url: client.getServer(), version: client.info.version, cluster: client.info.cluster };
+  }
+
+  /** Largest message NATS accepts, headers included, in bytes. */
+  get maxPayload(): number {
+    return this.#client?.info?.max_payload ?? 1024 * 1024;
+  }
+
+  /** Requests without an answer yet. */
+  get pendingRequests(): number {
+    return this.#pending.size;
+  }
+
+  /** Registers for loss and return; call the result to stop. */
+  listen(listener: ConnectionListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Sends a message without waiting for anything; false when there is no connection. */
+  publish(subject: string, headers: string, payload: Uint8Array): boolean {
+    if (!this.#connected) return false;
+    this.#write(subject, "", headers, payload);
+    return true;
+  }
+
+  /** Sends a message whose answers, if any, come to a subscription on `reply`. */
+  publishWithReply(subject: string, reply: string, payload: string): void {
+    if (this.#connected) this.#write(subject, reply, "", Buffer.from(payload));
+  }
+
+  /** Sends a message and waits `timeoutMs` for one reply. `headers` is a whole header block, or empty. */
+  request(subject: string, headers: string, payload: Uint8Array, timeoutMs: number, handler: ReplyHandler): void {
+    if (!this.#connected) {
+      queueMicrotask(() => handler.onNoReply("not_sent"));
+      return;
+    }
+    const token = (this.#nextToken++).toString(36);
+    this.#pending.set(token, { subject, handler, expiresAt: performance.now() + timeoutMs });
+    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS);
+    this.#write(subject, this.#inbox + token, headers, payload);
+  }
+
+  /** Subscribes; the callback is on the hot path and must not throw. Undefined without a connection. */
+  subscribe(subject: string, onMessage: (message: NatsMessage) => void): Subscription | undefined {
+    if (this.#client === undefined || this.#closed) return undefined;
+    // What was published before has to leave before it: an acknowledgement, then a new pull.
+    this.#flush();
+    const inner: ClientSubscription = this.#client.subscribe(subject, {
+      callback: (error, message: Msg) => {
+        if (error === null) onMessage(openMessage(message));
+      },
+    });
+    return {
+      drain: async () => {
+        this.#flush();
+        if (!inner.isClosed() && this.#connected) await inner.drain().catch(() => undefined);
+      },
+      unsubscribe: () => {
+        this.#flush();
+        inner.unsubscribe();
+      },
+    };
+  }
+
+  /** Runs `hook` once, right before the next write: what it sends leaves with it. Schedules that write. */
+  beforeWrite(hook: () => void): void {
+    this.#flushHooks.push(hook);
+    this.#scheduleFlush();
+  }
+
+  /** Measures a round trip; rejects without a connection. */
+  async ping(): Promise<number> {
+    if (this.#client === undefined || !this.#connected) throw new Error("not connected to NATS");
+    this.#flush();
+    const start = performance.now();
+    await this.#client.flush();
+    this.#roundTripMs = performance.now() - start;
+    return this.#roundTripMs;
+  }
+
+  /** A new subject to receive on, unique to its asker. */
+  createInbox(): string {
+    return createInbox(this.options.inboxPrefix);
+  }
+
+  /** Sends what waits, then closes. Requests without an answer end as `disconnected`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#flush();
+    this.#closed = true;
+    this.#retry?.wake();
+    if (this.#connected) await this.#client?.flush().catch(() => undefined);
+    this.#lost();
+    clearInterval(this.#sweeper);
+    await this.#client?.close();
+  }
+
+  async #keepConnected(options: ConnectionOptions, firstAttemptDone: () => void): Promise<void> {
+    while (!this.#closed) {
+      try {
+        const client = (await connect(options)) as unknown as Client as NatsConnectionImpl;
+        if (this.#closed) {
+          await client.close();
+          break;
+        }
+        this.#client = client;
+        this.#watch(client);
+        client.subscribe(`${this.#inbox}*`, {
+          callback: (error, message) => {
+            if (error === null) this.#dispatch(message);
+          },
+        });
+        this.#established();
+        firstAttemptDone();
+        const cause = await client.closed();
+        this.#lost();
+        if (!this.#closed) this.#logger.error({ err: cause }, "the connection to NATS was closed; connecting again");
+      } catch (error) {
+        this.#logger.warn(
+          { err: error, servers: redacted(this.options.servers) },
+          "cannot connect to NATS; trying again",
+        );
+      }
+      firstAttemptDone();
+      if (!this.#closed) await this.#pause(reconnectDelay());
+    }
+  }
+
+  #watch(client: NatsConnectionImpl): void {
+    const run = async (): Promise<void> => {
+      for await (const status of client.status()) {
+        if (client !== this.#client) return;
+        if (status.type === "disconnect") {
+          if (!this.#closed) this.#logger.warn({ server: status.server }, "lost the connection to NATS");
+          this.#lost();
+        } else if (status.type === "reconnect") {
+          this.#reconnects += 1;
+          this.#logger.info({ server: status.server }, "connected to NATS again");
+          this.#established();
+        } else if (status.type === "error") {
+          if (status.error instanceof PermissionViolationError) this.#forbidden(status.error);
+          this.#logger.error({ err: status.error }, "NATS reported an error");
+        } else if (status.type === "ldm") {
+          this.#logger.info({ server: status.server }, "the NATS server is shutting down; moving to another");
+        }
+      }
+    };
+    void run();
+  }
+
+  #established(): void {
+    if (this.#connected || this.#closed) return;
+    this.#connected = true;
+    this.ping().catch(() => undefined);
+    for (const listener of [...this.#listeners]) listener.onConnected();
+  }
+
+  #lost(): void {
+    if (!this.#connected) return;
+    this.#connected = false;
+    this.#full = [];
+    this.#start = this.#end;
+    const waiting = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { handler } of waiting) handler.onNoReply("disconnected");
+    for (const listener of [...this.#listeners]) listener.onDisconnected();
+  }
+
+  #forbidden(error: PermissionViolationError): void {
+    if (error.operation !== "publish") return;
+    for (const [token, { subject, handler }] of this.#pending) {
+      if (subject !== error.subject) continue;
+      this.#pending.delete(token);
+      handler.onNoReply("forbidden");
+    }
+  }
+
+  #dispatch(raw: Msg): void {
+    const message = openMessage(raw);
+    const token = message.subject.slice(this.#inbox.length);
+    const pending = this.#pending.get(token);
+    if (pending === undefined) return;
+    this.#pending.delete(token);
+    pending.handler.onReply(message);
+  }
+
+  #sweep(): void {
+    if (this.#pending.size === 0) {
+      clearInterval(this.#sweeper);
+      this.#sweeper = undefined;
+      return;
+    }
+    const now = performance.now();
+    for (const [token, { handler, expiresAt }] of this.#pending) {
+      if (expiresAt > now) continue;
+      this.#pending.delete(token);
+      handler.onNoReply("timeout");
+    }
+  }
+
+  /** Appends one PUB or HPUB command. Header blocks are text; only their idempotency key may hold more than ASCII. */
+  #write(subject: string, reply: string, headers: string, payload: Uint8Array): void {
+    const headerLength = headers.length === 0 ? 0 : Buffer.byteLength(headers);
+    const total = headerLength + payload.length;
+    const target = reply === "" ? subject : `${subject} ${reply}`;
+    const line = headerLength === 0 ? `PUB ${target} ${total}\r\n` : `HPUB ${target} ${headerLength} ${total}\r\n`;
+    const size = line.length + total + CRLF.length;
+    let buffer = this.#buffer;
+    if (this.#end + size > buffer.length) {
+      this.#retire();
+      buffer = this.#buffer = Buffer.allocUnsafeSlow(Math.max(WRITE_BUFFER_BYTES, size));
+      this.#start = this.#end = 0;
+    }
+    let at = this.#end;
+    at += buffer.write(line, at, "latin1");
+    if (headerLength > 0) at += buffer.write(headers, at, "utf8");
+    buffer.set(payload, at);
+    at += payload.length;
+    at += buffer.write(CRLF, at, "latin1");
+    this.#end = at;
+    this.#scheduleFlush();
+  }
+
+  #retire(): void {
+    if (this.#end > this.#start) this.#full.push(this.#buffer.subarray(this.#start, this.#end));
+    this.#start = this.#end;
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    if (this.#flushHooks.length > 0) {
+      this.#flushScheduled = true;
+      for (const hook of this.#flushHooks.splice(0)) hook();
+    }
+    this.#flushScheduled = false;
+    this.#retire();
+    if (this.#full.length === 0) return;
+    const chunks = this.#full;
+    this.#full = [];
+    if (!this.#connected || this.#client === undefined) return;
+    // The library's own publish would encode each command into four buffers of its own.
+    for (const chunk of chunks) this.#client.protocol.sendCommand(chunk);
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await new Promise<void>((wake) => {
+      this.#retry = { timer: setTimeout(wake, ms), wake };
+    });
+    clearTimeout(this.#retry?.timer);
+    this.#retry = undefined;
+  }
+}
+
+function reconnectDelay(): number {
+  return RECONNECT_MIN_MS + Math.random() * RECONNECT_SPREAD_MS;
+}
+
+/** Server URLs without their passwords and tokens. */
+export function redacted(servers: readonly string[]): string[] {
+  return servers.map((server) => server.replace(/\/\/[^@/]*@/, "//***@"));
+}
+
+function connectionOptions(options: NatsOptions): ConnectionOptions {
+  const authenticator = [];
+  if (options.credsFile !== undefined) {
+    const file = options.credsFile;
+    readFileSync(file);
+    // Read again for each connect, as credentials are rotated in place.
+    authenticator.push((nonce?: string) => credsAuthenticator(readFileSync(file))(nonce));
+  }
+  if (options.nkeySeed !== undefined) authenticator.push(nkeyAuthenticator(Buffer.from(options.nkeySeed)));
+  if (options.token !== undefined) authenticator.push(tokenAuthenticator(options.token));
+  if (options.user !== undefined)
+    authenticator.push(usernamePasswordAuthenticator(options.user, options.password ?? ""));
+  return {
+    servers: [...options.servers],
+    name: options.name,
+    ...(authenticator.length > 0 ? { authenticator } : {}),
+    ...(options.tls === undefined ? {} : { tls: definedOnly(options.tls) }),
+    inboxPrefix: options.inboxPrefix,
+    timeout: CONNECT_TIMEOUT_MS,
+    pingInterval: PING_INTERVAL_MS,
+    maxPingOut: MAX_PINGS_OUT,
+    reconnect: true,
+    maxReconnectAttempts: -1,
+    reconnectDelayHandler: reconnectDelay,
+    ignoreAuthErrorAbort: true,
+    noAsyncTraces: true,
+  };
+}
+
+function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}

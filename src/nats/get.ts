@@ -1,0 +1,201 @@
+/**
+ * Hot path: reading the last message of a subject. Two ways, as nats-server has them: a direct get is answered by any
+ * replica, so it may be old where there are several, and cheap; asking through the API is answered by the leader.
+ */
+import { WindshiftError } from "../errors.ts";
+import { type JetStreamApi, parseReply } from "./api.ts";
+import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
+import { JetStreamCode, jetStreamCode, noReply } from "./errors.ts";
+import { InFlightLimit, type Limited } from "./in-flight-limit.ts";
+import { type NatsMessage, eachHeader, headerValue, statusCode } from "./message.ts";
+
+/** A message as it is stored. */
+export interface StoredMessage {
+  readonly subject: string;
+  readonly sequence: bigint;
+  /** RFC 3339 with nanoseconds: when JetStream stored it. */
+  readonly time: string;
+  /** The header block; undefined without headers. */
+  readonly headers: Buffer | undefined;
+  readonly payload: Buffer;
+}
+
+/** Hears how a get ended: exactly one of the two, once. Undefined: there is no such message. */
+export interface GetListener {
+  onFound(message: StoredMessage | undefined): void;
+  onFailed(error: WindshiftError): void;
+}
+
+/** Bounds of a {@link Reader}. */
+export interface ReaderLimits {
+  readonly maxInFlight: number;
+  readonly maxWaiting: number;
+}
+
+const NO_PAYLOAD = new Uint8Array(0);
+
+/** Reads single messages of streams. */
+export class Reader {
+  readonly #api: JetStreamApi;
+  readonly #connection: NatsConnection;
+  readonly #limit: InFlightLimit;
+
+  constructor(api: JetStreamApi, limits: ReaderLimits) {
+    const { connection } = api;
+    this.#api = api;
+    this.#connection = connection;
+    this.#limit = new InFlightLimit("reads", limits.maxInFlight, limits.maxWaiting);
+    connection.listen({
+      onConnected: () => undefined,
+      onDisconnected: () =>
+        this.#limit.refuseWaiting(noReply("not_sent", "to read", { write: false, repeatable: true })),
+    });
+  }
+
+  /** The last message of `subject` as any replica has it. Only for streams with `allow_direct`. */
+  lastDirect(stream: string, subject: string, deadlineMs: number, listener: GetListener): void {
+    this.#limit.enter(new Get(this, stream, subject, undefined, deadlineMs, listener));
+  }
+
+  /** What the leader of the stream finds: by subject the last one, or with `from` the first at or after that sequence. */
+  fromLeader(stream: string, query: LeaderQuery, deadlineMs: number, listener: GetListener): void {
+    this.#limit.enter(new Get(this, stream, "", query, deadlineMs, listener));
+  }
+
+  /** The stream that collects `subject`, or undefined. */
+  async streamOf(subject: string, deadlineMs: number): Promise<string | undefined> {
+    return this.#api.streamOfSubject(subject, { deadlineMs });
+  }
+
+  /** @internal */
+  send(get: Get): void {
+    const left = get.deadlineMs - Date.now();
+    const limit = this.#connection.options.requestTimeoutMs;
+    const api = this.#connection.apiPrefix;
+    get.deadlineFirst = left <= limit;
+    const timeout = Math.max(1, Math.min(left, limit));
+    if (get.query === undefined) {
+      this.#connection.request(`${api}.DIRECT.GET.${get.stream}.${get.subject}`, "", NO_PAYLOAD, timeout, get);
+    } else {
+      const body = Buffer.from(JSON.stringify(get.query));
+      this.#connection.request(`${api}.STREAM.MSG.GET.${get.stream}`, "", body, timeout, get);
+    }
+  }
+
+  /** @internal */
+  left(): void {
+    this.#limit.leave();
+  }
+}
+
+/** What to ask the leader for. */
+export type LeaderQuery =
+  | { readonly last_by_subj: string }
+  | { readonly seq: number; readonly next_by_subj: string }
+  | { readonly seq: number };
+
+class Get implements Limited, ReplyHandler {
+  readonly stream: string;
+  readonly subject: string;
+  readonly query: LeaderQuery | undefined;
+  readonly deadlineMs: number;
+  deadlineFirst = false;
+  readonly #reader: Reader;
+  readonly #listener: GetListener;
+
+  constructor(
+    reader: Reader,
+    stream: string,
+    subject: string,
+    query: LeaderQuery | undefined,
+    deadlineMs: number,
+    listener: GetListener,
+  ) {
+    this.#reader = reader;
+    this.stream = stream;
+    this.subject = subject;
+    this.query = query;
+    this.deadlineMs = deadlineMs;
+    this.#listener = listener;
+  }
+
+  start(): void {
+    this.#reader.send(this);
+  }
+
+  refuse(error: WindshiftError): void {
+    this.#listener.onFailed(error);
+  }
+
+  onReply(reply: NatsMessage): void {
+    this.#reader.left();
+    let found: StoredMessage | undefined;
+    try {
+      found = this.query === undefined ? readDirect(reply, this.stream) : readFromLeader(reply, this.stream);
+    } catch (error) {
+      if (error instanceof WindshiftError) this.#listener.onFailed(error);
+      else this.#listener.onFailed(new WindshiftError("INTERNAL", "unreadable answer of JetStream", { cause: error }));
+      return;
+    }
+    this.#listener.onFound(found);
+  }
+
+  onNoReply(why: NoReply): void {
+    this.#reader.left();
+    const request = { write: false, repeatable: true, deadlinePassed: this.deadlineFirst };
+    this.#listener.onFailed(noReply(why, "to read", request, { stream: this.stream }));
+  }
+}
+
+/**
+ * A mirror with `mirror_direct` answers direct gets of its origin too, however far behind it is. What is not from the
+ * stream itself counts as not found, which the caller settles with the leader.
+ */
+function readDirect(reply: NatsMessage, stream: string): StoredMessage | undefined {
+  const status = statusCode(reply);
+  if (status === 404) return undefined;
+  if (status !== 0) {
+    throw new WindshiftError(
+      status === 503 ? "NO_LEADER" : "NATS_UNAVAILABLE",
+      `stream ${JSON.stringify(stream)} does not answer direct gets (${status})`,
+      { metadata: { stream }, retryAfterMs: 500 },
+    );
+  }
+  let from = "";
+  let subject = "";
+  let sequence = "";
+  let time = "";
+  eachHeader(reply.headers!, (name, value) => {
+    if (name === "Nats-Stream") from = value;
+    else if (name === "Nats-Subject") subject = value;
+    else if (name === "Nats-Sequence") sequence = value;
+    else if (name === "Nats-Time-Stamp") time = value;
+  });
+  if (from !== stream) return undefined;
+  return { subject, sequence: BigInt(sequence), time, headers: reply.headers, payload: reply.payload };
+}
+
+interface MessageBody {
+  readonly message: { subject: string; seq: number; hdrs?: string; data?: string; time: string };
+}
+
+function readFromLeader(reply: NatsMessage, stream: string): StoredMessage | undefined {
+  try {
+    const { message } = parseReply<MessageBody>(reply, { stream });
+    return {
+      subject: message.subject,
+      sequence: BigInt(message.seq),
+      time: message.time,
+      headers: message.hdrs === undefined ? undefined : Buffer.from(message.hdrs, "base64"),
+      payload: Buffer.from(message.data ?? "", "base64"),
+    };
+  } catch (error) {
+    if (jetStreamCode(error) === JetStreamCode.noMessageFound) return undefined;
+    throw error;
+  }
+}
+
+/** The value of a header of a stored message, or undefined. */
+export function storedHeader(message: StoredMessage, name: string): string | undefined {
+  return headerValue({ subject: "", reply: "", headers: message.headers, payload: message.payload }, name);
+}

@@ -1,0 +1,78 @@
+/**
+ * Hot path: what the adapter reads of each message from NATS, straight from the bytes. The client library's own
+ * `Msg.headers` builds a map of canonical names for each message (4 µs); most messages need a line or two of it.
+ */
+import type { Msg } from "@nats-io/nats-core";
+import type { MsgImpl } from "@nats-io/nats-core/internal";
+
+/** A message as it came from NATS; valid after the callback returns. */
+export interface NatsMessage {
+  readonly subject: string;
+  /** Empty when the message has no reply subject. */
+  readonly reply: string;
+  /** The header block, `NATS/1.0…\r\n\r\n`; undefined without headers. */
+  readonly headers: Buffer | undefined;
+  readonly payload: Buffer;
+}
+
+/** Opens a message of the client library. */
+export function openMessage(message: Msg): NatsMessage {
+  const { _msg: arg, _rdata: data } = message as MsgImpl;
+  const bytes = asBuffer(data);
+  const headerLength = arg.hdr;
+  return {
+    subject: asBuffer(arg.subject).toString("utf8"),
+    reply: arg.reply === undefined ? "" : asBuffer(arg.reply).toString("latin1"),
+    headers: headerLength > 0 ? bytes.subarray(0, headerLength) : undefined,
+    payload: headerLength > 0 ? bytes.subarray(headerLength) : bytes,
+  };
+}
+
+/** The status of a message without content (`NATS/1.0 503`), or 0. */
+export function statusCode(message: NatsMessage): number {
+  const { headers } = message;
+  // "NATS/1.0" is 8 bytes; a status follows after one blank, three digits.
+  if (headers === undefined || headers.length < 12 || headers[8] !== 0x20) return 0;
+  return (headers[9]! - 48) * 100 + (headers[10]! - 48) * 10 + (headers[11]! - 48);
+}
+
+/** The text after the status code; for logs alone, as nats-server may word it otherwise tomorrow. */
+export function statusText(message: NatsMessage): string {
+  const { headers } = message;
+  if (headers === undefined) return "";
+  const end = headers.indexOf("\r\n");
+  return headers.toString("latin1", 12, end < 0 ? headers.length : end).trim();
+}
+
+/** The first value of a header, compared without case, outer blanks removed; undefined when it is not there. */
+export function headerValue(message: NatsMessage, name: string): string | undefined {
+  const { headers } = message;
+  if (headers === undefined) return undefined;
+  let found: string | undefined;
+  eachHeader(headers, (key, value) => {
+    if (found === undefined && key.length === name.length && key.toLowerCase() === name.toLowerCase()) found = value;
+  });
+  return found;
+}
+
+/** Calls back for each header line in order, values without their outer blanks. */
+export function eachHeader(headers: Buffer, visit: (name: string, value: string) => void): void {
+  let start = headers.indexOf(CR, 0) + 2;
+  const end = headers.length - 2;
+  while (start > 1 && start < end) {
+    let stop = headers.indexOf(CR, start);
+    if (stop < 0) stop = headers.length;
+    const colon = headers.indexOf(COLON, start);
+    if (colon > 0 && colon < stop) {
+      visit(headers.toString("latin1", start, colon), headers.toString("utf8", colon + 1, stop).trim());
+    }
+    start = stop + 2;
+  }
+}
+
+const CR = 13;
+const COLON = 58;
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

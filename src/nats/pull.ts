@@ -1,0 +1,313 @@
+/**
+ * Hot path: receiving events of a consumer with exact credit. A `Pull` asks JetStream for exactly as many messages as
+ * it was granted, never one more, and all of them at once.
+ *
+ * At most two pull requests are open, each in a slot with a NATS subscription of its own, so that every message is
+ * counted against the request it answers. Credit that is granted while both are open is merged into the next one.
+ * A request ends when its batch is delivered, or with a status; what it did not deliver is credit again. Statuses are
+ * told by their number alone: nats-server has a dozen meanings for 409, and one answer fits all: this request is over,
+ * look whether the consumer still exists, ask again.
+ *
+ * Without a status a request can die with its leader. Heartbeats tell (a request that misses them is given up), and
+ * advisories of a new leader tell sooner. A lost connection ends all requests, and new ones use new subjects, so that
+ * nothing that an old request may still deliver is taken for an answer to a new one.
+ */
+import { WindshiftError } from "../errors.ts";
+import type { JetStreamApi } from "./api.ts";
+import type { NatsConnection, Subscription } from "./connection.ts";
+import { type NatsMessage, statusCode } from "./message.ts";
+
+/** Receives what is pulled. All are on the hot path and must not throw. */
+export interface PullHandler {
+  /** A message that credit was granted for. */
+  onMessage(message: NatsMessage): void;
+  /** A message that came too late, for a request already given up: to be handed back. */
+  onSurplus(message: NatsMessage): void;
+  /** The consumer is gone; nothing more will come. */
+  onGone(error: WindshiftError): void;
+}
+
+/** What to pull from, and the limits that the consumer itself sets on a request. */
+export interface PullSource {
+  readonly stream: string;
+  readonly consumer: string;
+  /** When the consumer was made: one of the same name that was made later is another. */
+  readonly created: string;
+  /** Bytes that one request may bring. */
+  readonly maxBytes: number;
+  readonly maxBatch?: number | undefined;
+  readonly maxExpiresMs?: number | undefined;
+}
+
+interface Slot {
+  readonly subscription: Subscription;
+  readonly inbox: string;
+  /** Number of the request that is open in this slot, part of its reply subject. */
+  number: number;
+  /** Messages that the open request asked for. */
+  batch: number;
+  /** Messages that it may still bring; 0 when none is open. */
+  remaining: number;
+  lastHeard: number;
+  openedAt: number;
+}
+
+const EXPIRES_MS = 60_000;
+const HEARTBEAT_MS = 10_000;
+/** Silence for two heartbeats and a little means that the request is lost. */
+const SILENCE_MS = 2 * HEARTBEAT_MS + 1_000;
+const MIN_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 500;
+const NANOSECONDS = 1_000_000;
+
+/** Looks after all pulls of a connection: one timer for all instead of one for each. */
+export class PullMonitor implements Disposable {
+  readonly #pulls = new Set<Pull>();
+  readonly #timer = setInterval(() => {
+    const now = performance.now();
+    for (const pull of this.#pulls) pull.checkSilence(now);
+  }, 1_000);
+
+  add(pull: Pull): void {
+    this.#pulls.add(pull);
+  }
+
+  delete(pull: Pull): void {
+    this.#pulls.delete(pull);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+}
+
+/** Pulls from one consumer for one subscription. */
+export class Pull {
+  readonly #api: JetStreamApi;
+  readonly #connection: NatsConnection;
+  readonly #monitor: PullMonitor;
+  readonly #source: PullSource;
+  readonly #handler: PullHandler;
+  readonly #stopListening: () => void;
+  readonly #slots: (Slot | undefined)[] = [undefined, undefined];
+  #draining: Promise<void>[] = [];
+  #credit = 0;
+  #paused = false;
+  #closed = false;
+  #scheduled = false;
+  #verifying = false;
+  #backoffMs = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(api: JetStreamApi, monitor: PullMonitor, source: PullSource, handler: PullHandler) {
+    this.#api = api;
+    this.#connection = api.connection;
+    this.#monitor = monitor;
+    this.#source = source;
+    this.#handler = handler;
+    this.#stopListening = this.#connection.listen({
+      onConnected: () => this.#connected(),
+      onDisconnected: () => this.#disconnected(),
+    });
+    monitor.add(this);
+  }
+
+  /** Messages that may still come without a further grant. */
+  get outstanding(): number {
+    return this.#credit + (this.#slots[0]?.remaining ?? 0) + (this.#slots[1]?.remaining ?? 0);
+  }
+
+  /** Allows `count` more messages. */
+  grant(count: number): void {
+    this.#credit += count;
+    this.#schedule();
+  }
+
+  /** Opens no further requests; those that are open still deliver. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#schedule();
+  }
+
+  /** The consumer has another leader, which knows nothing of the requests made to the one before. */
+  leaderChanged(): void {
+    const now = performance.now();
+    for (const slot of this.#slots) {
+      if (slot !== undefined && slot.remaining > 0 && now - slot.openedAt > MAX_BACKOFF_MS) this.#giveUp(slot);
+    }
+    this.#schedule();
+  }
+
+  /** Asks JetStream whether the consumer is still there, and pulls on or tells that it is gone. */
+  verify(): void {
+    if (this.#verifying || this.#closed || !this.#connection.connected) return;
+    this.#verifying = true;
+    const { stream, consumer, created } = this.#source;
+    this.#api.consumerInfo(stream, consumer).then(
+      (info) => {
+        this.#verifying = false;
+        if (this.#closed) return;
+        if (info.created === created) this.#schedule();
+        else this.#handler.onGone(replaced(stream, consumer));
+      },
+      (error: WindshiftError) => {
+        this.#verifying = false;
+        if (this.#closed) return;
+        if (error.reason === "CONSUMER_NOT_FOUND" || error.reason === "STREAM_NOT_FOUND") this.#handler.onGone(error);
+        else this.#verifyLater();
+      },
+    );
+  }
+
+  /** @internal */
+  checkSilence(now: number): void {
+    for (const slot of this.#slots) {
+      if (slot === undefined || slot.remaining === 0) continue;
+      if (now - slot.lastHeard <= SILENCE_MS) continue;
+      this.#giveUp(slot);
+      this.verify();
+    }
+  }
+
+  /** Ends the requests. What was on its way is handed to `onSurplus` until the promise resolves. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#monitor.delete(this);
+    this.#stopListening();
+    clearTimeout(this.#timer);
+    for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
+    await Promise.all(this.#draining);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || !this.#mayOpen()) return;
+    this.#scheduled = true;
+    this.#connection.beforeWrite(() => {
+      this.#scheduled = false;
+      if (this.#mayOpen()) this.#open();
+    });
+  }
+
+  #mayOpen(): boolean {
+    if (this.#credit <= 0 || this.#closed || this.#paused || this.#timer !== undefined) return false;
+    return this.#connection.connected && this.#freeSlot() >= 0;
+  }
+
+  #freeSlot(): number {
+    const [first, second] = this.#slots;
+    if (first === undefined || first.remaining === 0) return 0;
+    return second === undefined || second.remaining === 0 ? 1 : -1;
+  }
+
+  #open(): void {
+    const index = this.#freeSlot();
+    const slot = (this.#slots[index] ??= this.#createSlot());
+    if (slot === undefined) return;
+    const { stream, consumer, maxBytes, maxBatch = Infinity, maxExpiresMs = Infinity } = this.#source;
+    const batch = Math.min(this.#credit, maxBatch);
+    const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
+    const heartbeatMs = Math.min(HEARTBEAT_MS, Math.floor(expiresMs / 2));
+    this.#credit -= batch;
+    slot.number += 1;
+    slot.batch = slot.remaining = batch;
+    slot.lastHeard = slot.openedAt = performance.now();
+    const body =
+      `{"batch":${batch},"max_bytes":${maxBytes},"expires":${expiresMs * NANOSECONDS},` +
+      `"idle_heartbeat":${heartbeatMs * NANOSECONDS}}`;
+    const subject = `${this.#connection.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+    this.#connection.publishWithReply(subject, slot.inbox + slot.number, body);
+  }
+
+  #createSlot(): Slot | undefined {
+    const inbox = `${this.#connection.createInbox()}.`;
+    const subscription = this.#connection.subscribe(`${inbox}*`, (message) => this.#receive(slot, message));
+    if (subscription === undefined) return undefined;
+    const slot: Slot = { subscription, inbox, number: 0, batch: 0, remaining: 0, lastHeard: 0, openedAt: 0 };
+    return slot;
+  }
+
+  #receive(slot: Slot, message: NatsMessage): void {
+    if (message.reply === "") {
+      this.#status(slot, message);
+      return;
+    }
+    if (slot.remaining === 0) {
+      this.#handler.onSurplus(message);
+      return;
+    }
+    slot.remaining -= 1;
+    slot.lastHeard = performance.now();
+    this.#backoffMs = 0;
+    this.#handler.onMessage(message);
+    if (slot.remaining === 0) this.#schedule();
+  }
+
+  #status(slot: Slot, message: NatsMessage): void {
+    const isOurs = message.subject === slot.inbox + slot.number;
+    if (!isOurs || slot.remaining === 0) return;
+    const status = statusCode(message);
+    slot.lastHeard = performance.now();
+    if (status === 100) return;
+    const delivered = slot.remaining < slot.batch;
+    this.#credit += slot.remaining;
+    slot.remaining = 0;
+    if (status === 408) {
+      this.#schedule();
+    } else if (status === 409 && delivered) {
+      this.#schedule();
+      this.verify();
+    } else {
+      // Refused as it is: asking again at once could go on for ever.
+      this.#verifyLater();
+    }
+  }
+
+  /** Waits a little longer each time before it looks again, until a message comes. */
+  #verifyLater(): void {
+    if (this.#timer !== undefined || this.#closed) return;
+    this.#backoffMs = Math.min(MAX_BACKOFF_MS, Math.max(MIN_BACKOFF_MS, this.#backoffMs * 2));
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.verify();
+    }, this.#backoffMs);
+  }
+
+  /** Takes the credit back and leaves the slot to those messages that are on their way. */
+  #giveUp(slot: Slot): void {
+    this.#slots[this.#slots.indexOf(slot)] = undefined;
+    this.#credit += slot.remaining;
+    slot.remaining = 0;
+    const drained = slot.subscription.drain().then(() => {
+      this.#draining = this.#draining.filter((other) => other !== drained);
+    });
+    this.#draining.push(drained);
+  }
+
+  #disconnected(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const [index, slot] of this.#slots.entries()) {
+      if (slot === undefined) continue;
+      this.#slots[index] = undefined;
+      this.#credit += slot.remaining;
+      slot.remaining = 0;
+      slot.subscription.unsubscribe();
+    }
+  }
+
+  #connected(): void {
+    this.#backoffMs = 0;
+    if (this.#credit > 0) this.#schedule();
+    else this.verify();
+  }
+}
+
+function replaced(stream: string, consumer: string): WindshiftError {
+  const text = `consumer ${JSON.stringify(consumer)} of stream ${JSON.stringify(stream)} was deleted and made again`;
+  return new WindshiftError("CONSUMER_NOT_FOUND", text, { metadata: { stream, consumer } });
+}
