@@ -1,0 +1,149 @@
+/**
+ * Consumers: what remembers which events of a stream were processed. Ensuring one creates it or changes what can be
+ * changed; settings that this server does not know stay.
+ */
+import { randomUUID } from "node:crypto";
+import type { ConsumerConfig, ConsumerInfo } from "@nats-io/jetstream";
+import { WindshiftError, fieldError, quote } from "../errors.ts";
+import { checkFilter, checkName } from "../names.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
+
+/** What a consumer shall be. */
+export interface ConsumerSpec {
+  readonly stream: string;
+  /** Durable under this name; ephemeral without. */
+  readonly name?: string | undefined;
+  readonly subjects: readonly string[];
+  readonly from: StreamPointer;
+  /** 0 or undefined: 30 s. */
+  readonly processingTimeoutMs?: number | undefined;
+}
+
+const DEFAULT_PROCESSING_TIMEOUT_MS = 30_000;
+/** JetStream takes a nanosecond; below this nobody can answer in time. */
+const MIN_PROCESSING_TIMEOUT_MS = 1;
+const DURABLE_INACTIVE_MS = 30 * 24 * 3600 * 1000;
+const EPHEMERAL_INACTIVE_MS = 3600 * 1000;
+/** Open pulls of all subscriptions together, up to two each; nats-server cannot change it later. */
+const MAX_WAITING = 32_768;
+const NANOSECONDS = 1_000_000;
+
+/** Creates, changes and deletes consumers. */
+export class Consumers {
+  readonly #api: JetStreamApi;
+
+  constructor(api: JetStreamApi) {
+    this.#api = api;
+  }
+
+  /** Creates the consumer, or changes what can be changed. Returns its id. */
+  async ensure(spec: ConsumerSpec, call: ApiCall): Promise<string> {
+    checkSpec(spec);
+    const name = spec.name ?? randomUUID();
+    const names = { stream: spec.stream, consumer: name };
+    const existing = spec.name === undefined ? undefined : await this.#find(spec.stream, name, { ...call, names });
+    if (existing !== undefined) {
+      await this.#update(existing, spec, { ...call, names });
+      return name;
+    }
+    try {
+      await this.#create(name, spec, { ...call, names });
+    } catch (error) {
+      if (jetStreamCode(error) !== JetStreamCode.consumerExists) throw error;
+      const made = await this.#find(spec.stream, name, { ...call, names });
+      if (made === undefined) throw error;
+      await this.#update(made, spec, { ...call, names });
+    }
+    return name;
+  }
+
+  /** Rejects with CONSUMER_NOT_FOUND or STREAM_NOT_FOUND where there is none. */
+  async delete(stream: string, consumer: string, call: ApiCall): Promise<void> {
+    checkName("stream", stream);
+    checkName("id", consumer);
+    await this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
+  }
+
+  async #create(name: string, spec: ConsumerSpec, call: ApiCall): Promise<void> {
+    const durable = spec.name !== undefined;
+    // JetStream gives an ephemeral consumer one replica, whatever its stream has.
+    const replicas = durable ? 0 : (await this.#api.streamInfo(spec.stream, call)).config.num_replicas;
+    const config = {
+      name,
+      ...(durable ? { durable_name: name } : {}),
+      ...deliverPolicy(spec.from),
+      ack_policy: "explicit",
+      ack_wait: timeoutMs(spec) * NANOSECONDS,
+      max_deliver: -1,
+      ...filters(spec.subjects),
+      replay_policy: "instant",
+      max_waiting: MAX_WAITING,
+      // Each subscription is bounded already.
+      max_ack_pending: -1,
+      inactive_threshold: (durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS) * NANOSECONDS,
+      ...(replicas > 1 ? { num_replicas: replicas } : {}),
+    } as Partial<ConsumerConfig> & { name: string };
+    await this.#api.putConsumer(spec.stream, config, "create", call);
+  }
+
+  async #update(existing: ConsumerInfo, spec: ConsumerSpec, call: ApiCall): Promise<void> {
+    checkUsable(existing, "name");
+    const { filter_subject: _one, filter_subjects: _several, ...kept } = existing.config;
+    const config = { ...kept, ...filters(spec.subjects), ack_wait: timeoutMs(spec) * NANOSECONDS };
+    if (
+      existing.config.ack_wait === config.ack_wait &&
+      JSON.stringify(filtersOf(existing.config)) === JSON.stringify(spec.subjects)
+    ) {
+      return;
+    }
+    await this.#api.putConsumer(spec.stream, config as ConsumerConfig & { name: string }, "update", call);
+  }
+
+  async #find(stream: string, consumer: string, call: ApiCall): Promise<ConsumerInfo | undefined> {
+    try {
+      return await this.#api.consumerInfo(stream, consumer, call);
+    } catch (error) {
+      if (error instanceof WindshiftError && error.reason === "CONSUMER_NOT_FOUND") return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Throws unless events can be pulled from the consumer and acknowledged one by one. */
+export function checkUsable({ stream_name, name, config }: ConsumerInfo, field: string): void {
+  const metadata = { stream: stream_name, consumer: name };
+  if (config.deliver_subject !== undefined && config.deliver_subject !== "") {
+    const text = `${field}: consumer ${quote(name)} pushes its events; only pull consumers can be used`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field, metadata });
+  }
+  if (config.ack_policy !== "explicit") {
+    const text = `${field}: consumer ${quote(name)} has acknowledgement policy ${quote(config.ack_policy)}; it must be explicit`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field, metadata });
+  }
+}
+
+function filtersOf(config: ConsumerConfig): string[] {
+  return config.filter_subjects ?? (config.filter_subject === undefined ? [] : [config.filter_subject]);
+}
+
+function filters(subjects: readonly string[]): { filter_subject: string } | { filter_subjects: string[] } {
+  return subjects.length === 1 ? { filter_subject: subjects[0]! } : { filter_subjects: [...subjects] };
+}
+
+function timeoutMs(spec: ConsumerSpec): number {
+  return spec.processingTimeoutMs || DEFAULT_PROCESSING_TIMEOUT_MS;
+}
+
+function checkSpec(spec: ConsumerSpec): void {
+  checkName("stream", spec.stream);
+  if (spec.name !== undefined) checkName("name", spec.name);
+  if (spec.subjects.length === 0) throw fieldError("MISSING_FIELD", "subjects", "must name at least one subject");
+  for (const [index, subject] of spec.subjects.entries()) checkFilter(`subjects[${index}]`, subject);
+  const timeout = spec.processingTimeoutMs ?? 0;
+  if (timeout !== 0 && timeout < MIN_PROCESSING_TIMEOUT_MS) {
+    const problem = `${timeout} ms is not at least ${MIN_PROCESSING_TIMEOUT_MS} ms`;
+    throw fieldError("INVALID_VALUE", "processing_timeout", problem);
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Streams, consumers, publishing and subscribing: all that the contract calls events. Made once by `main.ts`; it owns
+ * no connection, only the open subscriptions and their timer.
+ */
+import type { Advisories } from "../nats/advisories.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import type { Reader } from "../nats/get.ts";
+import type { Publisher } from "../nats/publish.ts";
+import { PullMonitor } from "../nats/pull.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { Consumers } from "./consumers.ts";
+import { EventPublisher } from "./publisher.ts";
+import { Streams } from "./streams.ts";
+import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
+
+/** What {@link Events} works on. */
+export interface EventsDependencies {
+  readonly api: JetStreamApi;
+  readonly publisher: Publisher;
+  readonly reader: Reader;
+  readonly advisories: Advisories;
+  /** Largest window of one subscription. */
+  readonly maxProcessingEvents: number;
+  readonly defaultReplicas: number;
+  readonly metrics: Metrics;
+}
+
+/** The domain of events. */
+export class Events implements Disposable {
+  readonly streams: Streams;
+  readonly consumers: Consumers;
+  readonly publisher: EventPublisher;
+  readonly #dependencies: EventsDependencies;
+  readonly #monitor = new PullMonitor();
+
+  constructor(dependencies: EventsDependencies) {
+    const { api, publisher, reader } = dependencies;
+    this.#dependencies = dependencies;
+    this.streams = new Streams(api, dependencies);
+    this.consumers = new Consumers(api);
+    this.publisher = new EventPublisher(publisher, reader, () => api.connection.maxPayload);
+  }
+
+  /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */
+  async subscribe(spec: SubscriptionSpec, listener: SubscriptionListener, call: ApiCall): Promise<Subscription> {
+    return Subscription.open({ ...this.#dependencies, monitor: this.#monitor }, spec, listener, call);
+  }
+
+  [Symbol.dispose](): void {
+    this.#monitor[Symbol.dispose]();
+  }
+}

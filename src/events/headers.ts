@@ -1,0 +1,94 @@
+/**
+ * Hot path: the stored format of an event's headers. Streams are shared with services that write to NATS directly, so
+ * names and formats are fixed; `test/interop` compares them with what the original server stored.
+ *
+ * The block is built as one string and read line by line from the bytes.
+ */
+import { type NatsMessage, eachHeader } from "../nats/message.ts";
+import type { TraceContext } from "../telemetry/trace-context.ts";
+import { type Timestamp, formatTimestamp, parseTimestamp } from "./timestamp.ts";
+
+/** What is stored of an event beside its payload. */
+export interface EventHeaders extends TraceContext {
+  /** Full name of the message type; empty for an empty type URL, undefined where nobody stored one. */
+  readonly dataType: string | undefined;
+  readonly publishedAt: Timestamp | undefined;
+  readonly idempotencyKey: string | undefined;
+}
+
+const TYPE_PREFIX = "type.googleapis.com/";
+const LINE_BREAKS = /[\r\n]+/g;
+
+const MESSAGE_NAME = /^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$/;
+
+/** The stored type of a type URL: the message name after its last slash, or nothing where that is no such name. */
+export function dataTypeOf(typeUrl: string): string {
+  const name = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
+  return MESSAGE_NAME.test(name) ? name : "";
+}
+
+/** The type URL of a stored type; empty where none was stored. */
+export function typeUrlOf(dataType: string | undefined): string {
+  return dataType === undefined ? "" : TYPE_PREFIX + dataType;
+}
+
+/** An idempotency key as it is stored: line breaks would make headers of their own, so they become blanks. */
+export function storedKey(key: string): string {
+  return key.replace(LINE_BREAKS, " ").trim();
+}
+
+/** What to write into the header block of a publish. */
+export interface PublishHeaders extends TraceContext {
+  readonly dataType: string;
+  readonly publishedAt: Timestamp;
+  /** As {@link storedKey} made it. */
+  readonly idempotencyKey?: string | undefined;
+  readonly expectedLastSubjectSequence?: bigint | undefined;
+}
+
+/** The header block of an event to be stored. */
+export function encodeHeaders(headers: PublishHeaders): string {
+  let block = `NATS/1.0\r\nWS-Published-Time: ${formatTimestamp(headers.publishedAt)}\r\nWS-Data-Type: ${headers.dataType}\r\n`;
+  if (headers.idempotencyKey !== undefined) block += `Nats-Msg-Id: ${headers.idempotencyKey}\r\n`;
+  if (headers.expectedLastSubjectSequence !== undefined) {
+    block += `Nats-Expected-Last-Subject-Sequence: ${headers.expectedLastSubjectSequence}\r\n`;
+  }
+  if (headers.traceParent !== undefined) block += `WS-Trace-Parent: ${headers.traceParent}\r\n`;
+  if (headers.traceState !== undefined) block += `WS-Trace-State: ${headers.traceState}\r\n`;
+  return `${block}\r\n`;
+}
+
+const NO_HEADERS: EventHeaders = {
+  dataType: undefined,
+  publishedAt: undefined,
+  idempotencyKey: undefined,
+  traceParent: undefined,
+  traceState: undefined,
+};
+
+/** What a stored message says of itself; names are compared without case, of a repeated one the first counts. */
+export function decodeHeaders(message: NatsMessage): EventHeaders {
+  if (message.headers === undefined) return NO_HEADERS;
+  const found: { -readonly [K in keyof EventHeaders]: EventHeaders[K] } = { ...NO_HEADERS };
+  eachHeader(message.headers, (name, value) => {
+    switch (name.toLowerCase()) {
+      case "ws-data-type":
+        found.dataType ??= value;
+        break;
+      case "ws-published-time":
+        found.publishedAt ??= parseTimestamp(value);
+        break;
+      case "nats-msg-id":
+        found.idempotencyKey ??= value;
+        break;
+      case "ws-trace-parent":
+        found.traceParent ??= value;
+        break;
+      case "ws-trace-state":
+        found.traceState ??= value;
+        break;
+      default:
+    }
+  });
+  return found;
+}

@@ -1,0 +1,171 @@
+/**
+ * Hot path: publishing an event. Checks it, writes the stored format, and hears from JetStream that it is stored. What
+ * the server knows of one publish is one object, which is its own listener. Measured by `npm run bench -- publish`.
+ */
+import { WindshiftError, fieldError, quote } from "../errors.ts";
+import { checkSubject } from "../names.ts";
+import { jetStreamCode } from "../nats/errors.ts";
+import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
+import { type OutgoingMessage, type PublishAck, type PublishListener, isWrongLastSequence } from "../nats/publish.ts";
+import type { Publisher as JetStreamPublisher } from "../nats/publish.ts";
+import type { TraceContext } from "../telemetry/trace-context.ts";
+import { dataTypeOf, encodeHeaders, storedKey } from "./headers.ts";
+import { type Timestamp, isValidTimestamp, now } from "./timestamp.ts";
+
+/** An event to publish. */
+export interface NewEvent extends TraceContext {
+  readonly subject: string;
+  readonly typeUrl: string;
+  readonly value: Uint8Array;
+  /** Undefined: now. */
+  readonly publishedAt?: Timestamp | undefined;
+  /** Empty is none. */
+  readonly idempotencyKey?: string | undefined;
+  /** Id of the last event of the same subject; 0n: there is none. */
+  readonly expectedLastId?: bigint | undefined;
+}
+
+/** Hears how publishing ended: exactly one of the two, once. */
+export interface EventPublishListener {
+  /** `stream` and id of the event; of the first one where the key was known already. */
+  onPublished(id: bigint, stream: string, isDuplicate: boolean): void;
+  onFailed(error: WindshiftError): void;
+}
+
+const MAX_KEY_LENGTH = 1024;
+
+/** Publishes events. */
+export class EventPublisher {
+  readonly #publisher: JetStreamPublisher;
+  readonly #reader: Reader;
+  readonly #maxPayload: () => number;
+
+  constructor(publisher: JetStreamPublisher, reader: Reader, maxPayload: () => number) {
+    this.#publisher = publisher;
+    this.#reader = reader;
+    this.#maxPayload = maxPayload;
+  }
+
+  /** Stores the event; throws what is wrong with it, and tells the listener everything else. */
+  publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener): void {
+    checkSubject("subject", event.subject);
+    const publishedAt = event.publishedAt ?? now();
+    if (!isValidTimestamp(publishedAt)) {
+      const text = `${publishedAt.seconds} s and ${publishedAt.nanos} ns is not a time in the years 1 to 9999`;
+      throw fieldError("INVALID_VALUE", "timestamp", text);
+    }
+    const key = event.idempotencyKey === undefined ? "" : storedKey(event.idempotencyKey);
+    if (key.length > MAX_KEY_LENGTH) {
+      throw fieldError("INVALID_VALUE", "idempotency_key", `${quote(key)} is longer than ${MAX_KEY_LENGTH} characters`);
+    }
+    const idempotencyKey = key === "" ? undefined : key;
+    const headers = encodeHeaders({
+      dataType: dataTypeOf(event.typeUrl),
+      publishedAt,
+      idempotencyKey,
+      expectedLastSubjectSequence: event.expectedLastId,
+      traceParent: event.traceParent,
+      traceState: event.traceState,
+    });
+    const size = headers.length + event.value.length;
+    if (size > this.#maxPayload()) throw tooLarge(event.subject, size, this.#maxPayload());
+    const publish: Publishing = new Publishing(this.#reader, listener, {
+      subject: event.subject,
+      headers,
+      payload: event.value,
+      deadlineMs,
+      repeatable: idempotencyKey !== undefined,
+      key: idempotencyKey,
+      expectedLastId: event.expectedLastId,
+    });
+    this.#publisher.publish(publish.message, publish);
+  }
+}
+
+interface EventMessage extends OutgoingMessage {
+  readonly key: string | undefined;
+  readonly expectedLastId: bigint | undefined;
+}
+
+class Publishing implements PublishListener {
+  readonly message: EventMessage;
+  readonly #reader: Reader;
+  readonly #listener: EventPublishListener;
+
+  constructor(reader: Reader, listener: EventPublishListener, message: EventMessage) {
+    this.#reader = reader;
+    this.#listener = listener;
+    this.message = message;
+  }
+
+  onStored(ack: PublishAck): void {
+    this.#listener.onPublished(ack.sequence, ack.stream, ack.duplicate);
+  }
+
+  onFailed(error: WindshiftError): void {
+    const { key, expectedLastId } = this.message;
+    if (!isWrongLastSequence(jetStreamCode(error))) {
+      this.#listener.onFailed(this.#explained(error));
+    } else if (key === undefined || expectedLastId === undefined) {
+      this.#listener.onFailed(this.#mismatch(error));
+    } else {
+      void this.#lookForOurs(key, expectedLastId, error);
+    }
+  }
+
+  /**
+   * nats-server compares the sequence before it looks at the key, so the repeat of a publish that worked is refused.
+   * If it did work, ours is the first event of the subject after the expected one.
+   */
+  async #lookForOurs(key: string, expectedLastId: bigint, error: WindshiftError): Promise<void> {
+    const { subject, deadlineMs } = this.message;
+    try {
+      const stream = await this.#reader.streamOf(subject, deadlineMs);
+      const query = { seq: Number(expectedLastId) + 1, next_by_subj: subject };
+      const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
+      if (stream === undefined) throw error;
+      this.#reader.fromLeader(stream, query, deadlineMs, { onFound: resolve, onFailed: reject });
+      const next = await promise;
+      if (next !== undefined && storedHeader(next, "Nats-Msg-Id") === key) {
+        this.#listener.onPublished(next.sequence, stream, true);
+        return;
+      }
+    } catch {
+      // Whether it was stored the first time cannot be told; that this one was not, can.
+    }
+    this.#listener.onFailed(this.#mismatch(error));
+  }
+
+  #mismatch(cause: WindshiftError): WindshiftError {
+    const { subject, expectedLastId } = this.message;
+    const text = `expected_last_id: ${expectedLastId} is not the id of the last event of ${quote(subject)}`;
+    return new WindshiftError("LAST_ID_MISMATCH", text, {
+      field: "expected_last_id",
+      metadata: { subject },
+      outcome: "not_stored",
+      cause,
+    });
+  }
+
+  #explained(error: WindshiftError): WindshiftError {
+    const { subject } = this.message;
+    const text = EXPLANATIONS[error.reason];
+    if (text === undefined) return error;
+    return new WindshiftError(error.reason, `${text} (subject ${quote(subject)})`, {
+      metadata: { ...error.metadata, subject },
+      outcome: "not_stored",
+      cause: error,
+    });
+  }
+}
+
+const EXPLANATIONS: Partial<Record<WindshiftError["reason"], string>> = {
+  STREAM_FULL: "the stream is full and discards new events",
+  EVENT_TOO_LARGE: "the event is larger than its stream accepts",
+  ACCOUNT_LIMIT: "a limit of the NATS account is reached",
+};
+
+function tooLarge(subject: string, size: number, limit: number): WindshiftError {
+  const text = `data: with its headers the event has ${size} bytes, NATS accepts ${limit} (subject ${quote(subject)})`;
+  return new WindshiftError("EVENT_TOO_LARGE", text, { field: "data", metadata: { subject }, outcome: "not_stored" });
+}

@@ -1,0 +1,406 @@
+/**
+ * Hot path: one subscription to a consumer. It holds events for its client in a ledger, and asks JetStream for exactly
+ * as many as the client may still hold: held events and granted credit always add up to the window.
+ *
+ * A settlement (ack, reject, ping) is a request to JetStream: it counts as done when JetStream answered, and the event
+ * stays held until then. Measured by `npm run bench -- consume`.
+ *
+ * Open → `close` (the client left, the server drains) or `onEnded` (the consumer is gone). What was held is handed back
+ * for immediate redelivery elsewhere.
+ */
+import type { ConsumerInfo } from "@nats-io/jetstream";
+import { WindshiftError, quote } from "../errors.ts";
+import { checkName } from "../names.ts";
+import type { Advisories } from "../nats/advisories.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
+import { type NatsMessage, statusCode } from "../nats/message.ts";
+import { Pull, type PullMonitor } from "../nats/pull.ts";
+import type { ConsumerMetrics } from "../telemetry/handles.ts";
+import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
+import { checkUsable } from "./consumers.ts";
+import { type DeliveredEvent, readEvent } from "./event.ts";
+import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
+
+/** What became of an event, as the client says. */
+export type SettlementKind = "ack" | "reject" | "terminate" | "ping";
+
+/** What became of the ids of one settlement, each under exactly one. */
+export interface SettlementResult {
+  readonly ids: readonly EventId[];
+  /** Not held here: never delivered, settled already, or out of time. */
+  readonly invalidIds: readonly EventId[];
+  /** JetStream did not confirm; they are still held, to be tried again. */
+  readonly temporaryFailedIds: readonly EventId[];
+}
+
+/** An id as it came: a number where it is exact, else (beyond 2^53, so never one of ours) a bigint. */
+export type EventId = number | bigint;
+
+/** Told about the life of a subscription. On the hot path: must not throw. */
+export interface SubscriptionListener {
+  /** The result is kept with the event and returns in `onReleased`. */
+  onEvent(event: DeliveredEvent): unknown;
+  /** An event with this tag is not held any more, for `result`. */
+  onReleased(tag: unknown, result: ReleaseResult): void;
+  /** Nothing more comes: the consumer is gone. */
+  onEnded(error: WindshiftError): void;
+}
+
+/** Why an event is not held any more. */
+export type ReleaseResult = SettlementKind | "expired" | "handed_back";
+
+/** Who subscribes to what. */
+export interface SubscriptionSpec {
+  readonly stream: string;
+  readonly consumer: string;
+  /** Events held at most; 0 or undefined is 50. */
+  readonly maxProcessingEvents?: bigint | undefined;
+}
+
+/** What all subscriptions share. */
+export interface SubscriptionContext {
+  readonly api: JetStreamApi;
+  readonly advisories: Advisories;
+  readonly monitor: PullMonitor;
+  /** Largest window; more asked for gets this. */
+  readonly maxProcessingEvents: number;
+  readonly metrics: Metrics;
+}
+
+const DEFAULT_WINDOW = 50n;
+/** What one pull may bring at once: a client that does not read costs this much, twice. */
+const PULL_BYTES = 8 * 1024 * 1024;
+const MESSAGE_OVERHEAD_BYTES = 8 * 1024;
+const NANOSECONDS = 1_000_000;
+/** Pings of one event under way at once; more have to be tried again. */
+const MAX_PINGS = 8;
+const ACK = Buffer.from("+ACK");
+const NAK = Buffer.from("-NAK");
+/** nats-server replicates a reject only with a delay; without, a new leader forgets it. */
+const REPLICATED_NAK = Buffer.from('-NAK {"delay":1}');
+const TERM = Buffer.from("+TERM");
+const PING = Buffer.from("+WPI");
+
+/** A running subscription. */
+export class Subscription {
+  /** The consumer's own: what a client has for an event, a little less being counted. */
+  readonly processingTimeoutMs: number;
+  /** Events held at most. */
+  readonly window: number;
+  readonly #connection: NatsConnection;
+  readonly #pull: Pull;
+  readonly #ledger: Ledger;
+  readonly #listener: SubscriptionListener;
+  readonly #metrics: ConsumerMetrics;
+  readonly #unwatch: (() => void)[];
+  readonly #backoffMs: readonly number[];
+  readonly #nak: Buffer;
+  #settling = 0;
+  #onSettled: (() => void) | undefined;
+  #onEmpty: (() => void) | undefined;
+  #closed = false;
+
+  /** Rejects where the consumer does not exist or cannot be subscribed to. Nothing is delivered before `start`. */
+  static async open(
+    context: SubscriptionContext,
+    spec: SubscriptionSpec,
+    listener: SubscriptionListener,
+    call: ApiCall,
+  ): Promise<Subscription> {
+    checkName("subscribe.stream", spec.stream);
+    checkName("subscribe.consumer", spec.consumer);
+    const info = await context.api.consumerInfo(spec.stream, spec.consumer, call);
+    checkUsable(info, "subscribe.consumer");
+    if (info.config.priority_policy !== undefined && info.config.priority_policy !== "none") {
+      const text = `subscribe.consumer: ${quote(spec.consumer)} has a priority policy, which this server does not speak`;
+      throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: "subscribe.consumer" });
+    }
+    return new Subscription(context, spec, info, listener);
+  }
+
+  private constructor(
+    context: SubscriptionContext,
+    spec: SubscriptionSpec,
+    info: ConsumerInfo,
+    listener: SubscriptionListener,
+  ) {
+    const { stream, consumer } = spec;
+    const { config } = info;
+    const asked = spec.maxProcessingEvents || DEFAULT_WINDOW;
+    this.window = asked < context.maxProcessingEvents ? Number(asked) : context.maxProcessingEvents;
+    this.processingTimeoutMs = (config.ack_wait ?? 0) / NANOSECONDS;
+    this.#backoffMs = (config.backoff ?? []).map((ns) => ns / NANOSECONDS);
+    this.#connection = context.api.connection;
+    this.#listener = listener;
+    this.#metrics = context.metrics.consumer(stream, config.durable_name === undefined ? EPHEMERAL : consumer);
+    this.#metrics.subscriptions.add(1);
+    this.#nak = (info.cluster?.replicas?.length ?? 0) > 0 ? REPLICATED_NAK : NAK;
+    this.#ledger = new Ledger((event) => {
+      this.#released(event, "expired");
+      this.#pull.grant(1);
+    });
+    const maxBytes = Math.max(PULL_BYTES, this.#connection.maxPayload + MESSAGE_OVERHEAD_BYTES);
+    this.#pull = new Pull(
+      context.api,
+      context.monitor,
+      {
+        stream,
+        consumer,
+        created: info.created,
+        maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
+        maxBatch: config.max_batch || undefined,
+        maxExpiresMs: config.max_expires === undefined ? undefined : config.max_expires / NANOSECONDS || undefined,
+      },
+      {
+        onMessage: (message) => this.#onMessage(message),
+        onSurplus: (message) => this.#handBack(message.reply),
+        onGone: (error) => this.#onGone(error),
+      },
+    );
+    this.#unwatch = [
+      context.advisories.watch(stream, consumer, (advisory) => {
+        if (advisory === "leader_elected") this.#pull.leaderChanged();
+        else this.#pull.verify();
+      }),
+      context.advisories.watch(stream, undefined, (advisory) => {
+        if (advisory === "deleted") this.#pull.verify();
+      }),
+    ];
+  }
+
+  /** Events held right now. */
+  get held(): number {
+    return this.#ledger.size;
+  }
+
+  /** Lets events come. */
+  start(): void {
+    this.#pull.grant(this.window);
+  }
+
+  /** The client does not read: nothing further is asked for. */
+  pause(): void {
+    this.#pull.pause();
+  }
+
+  resume(): void {
+    this.#pull.resume();
+  }
+
+  /** Settles events; `done` hears of all of them at once. `delayMs` is for rejects. */
+  settle(
+    kind: SettlementKind,
+    ids: readonly EventId[],
+    delayMs: number | undefined,
+    done: (result: SettlementResult) => void,
+  ): void {
+    const batch = new SettlementBatch(this, kind, this.#payload(kind, delayMs), done);
+    const now = performance.now();
+    for (const id of ids) {
+      const event = typeof id === "number" ? this.#ledger.find(id, now) : undefined;
+      if (event === undefined) {
+        batch.invalidIds.push(id);
+      } else if (kind === "ping" && event.pings >= MAX_PINGS) {
+        batch.temporaryFailedIds.push(id);
+      } else {
+        if (kind === "ping") event.pings += 1;
+        else event.isSettling = true;
+        batch.send(this.#connection, event, now);
+      }
+    }
+    if (batch.invalidIds.length > 0) this.#metrics.settlements(kind, "invalid").add(batch.invalidIds.length);
+    this.#settling += 1;
+    batch.sealed();
+  }
+
+  /** Resolves when no settlement is under way. */
+  async settled(): Promise<void> {
+    if (this.#settling === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#onSettled = resolve;
+    });
+  }
+
+  /** Resolves when nothing is held any more, or after `limitMs`. */
+  async empty(limitMs: number): Promise<void> {
+    if (this.#ledger.size === 0 || this.#closed) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEmpty = resolve;
+    const timer = setTimeout(resolve, limitMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Ends it: hands back what is held and what is on its way. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#metrics.subscriptions.add(-1);
+    for (const unwatch of this.#unwatch) unwatch();
+    // Its unsubscribe goes out first: what is handed back must not come here again.
+    const drained = this.#pull.close();
+    for (const event of this.#ledger.release()) {
+      this.#handBack(event.ackSubject);
+      this.#released(event, "handed_back");
+    }
+    await Promise.all([drained, this.settled()]);
+    this.#ledger[Symbol.dispose]();
+  }
+
+  /** @internal */
+  confirmed(kind: SettlementKind, event: HeldEvent, sentAt: number): void {
+    this.#metrics.settlements(kind, "confirmed").add(1);
+    if (kind === "ping") {
+      event.pings -= 1;
+      this.#ledger.keep(event, sentAt + this.#holdTimeMs(event.attempt));
+    } else if (this.#ledger.settled(event)) {
+      this.#released(event, kind);
+      if (!this.#closed) this.#pull.grant(1);
+    }
+  }
+
+  /** @internal */
+  failed(kind: SettlementKind, event: HeldEvent): void {
+    this.#metrics.settlements(kind, "failed").add(1);
+    if (kind === "ping") event.pings -= 1;
+    else event.isSettling = false;
+    if (!this.#closed) {
+      this.#ledger.keep(event, event.expiresAt);
+    } else if (this.#ledger.settled(event)) {
+      this.#released(event, "handed_back");
+    }
+  }
+
+  /** @internal */
+  batchDone(): void {
+    this.#settling -= 1;
+    if (this.#settling > 0) return;
+    this.#onSettled?.();
+    this.#onSettled = undefined;
+  }
+
+  #onMessage(message: NatsMessage): void {
+    const event = readEvent(message);
+    this.#metrics.deliveries.add(1);
+    if (event.attempt > 1) this.#metrics.redeliveries.add(1);
+    const previous = this.#ledger.add({
+      id: event.id,
+      ackSubject: event.ackSubject,
+      attempt: event.attempt,
+      expiresAt: performance.now() + this.#holdTimeMs(event.attempt),
+      isSettling: false,
+      pings: 0,
+      tag: this.#listener.onEvent(event),
+    });
+    this.#metrics.unsettled.add(1);
+    if (previous === undefined) return;
+    this.#released(previous, "expired");
+    this.#pull.grant(1);
+  }
+
+  #onGone(error: WindshiftError): void {
+    if (this.#closed) return;
+    this.#listener.onEnded(error);
+  }
+
+  #released(event: HeldEvent, result: ReleaseResult): void {
+    this.#metrics.unsettled.add(-1);
+    this.#listener.onReleased(event.tag, result);
+    if (this.#ledger.size === 0) this.#onEmpty?.();
+  }
+
+  #handBack(ackSubject: string): void {
+    this.#connection.publish(ackSubject, "", this.#nak);
+  }
+
+  #holdTimeMs(attempt: number): number {
+    const { length } = this.#backoffMs;
+    const timeout = length === 0 ? this.processingTimeoutMs : this.#backoffMs[Math.min(attempt, length) - 1]!;
+    return holdTimeMs(timeout, this.#connection.roundTripMs);
+  }
+
+  #payload(kind: SettlementKind, delayMs: number | undefined): Buffer {
+    switch (kind) {
+      case "ack":
+        return ACK;
+      case "terminate":
+        return TERM;
+      case "ping":
+        return PING;
+      case "reject":
+        return delayMs === undefined
+          ? this.#nak
+          : Buffer.from(`-NAK {"delay":${Math.max(1, Math.round(delayMs * NANOSECONDS))}}`);
+    }
+  }
+}
+
+/** The settlements of one request of the client; done when the last has its answer. */
+class SettlementBatch implements SettlementResult {
+  readonly ids: EventId[] = [];
+  readonly invalidIds: EventId[] = [];
+  readonly temporaryFailedIds: EventId[] = [];
+  readonly subscription: Subscription;
+  readonly kind: SettlementKind;
+  readonly #payload: Buffer;
+  readonly #done: (result: SettlementResult) => void;
+  /** One more than there are, until all are sent. */
+  #pending = 1;
+
+  constructor(
+    subscription: Subscription,
+    kind: SettlementKind,
+    payload: Buffer,
+    done: (result: SettlementResult) => void,
+  ) {
+    this.subscription = subscription;
+    this.kind = kind;
+    this.#payload = payload;
+    this.#done = done;
+  }
+
+  send(connection: NatsConnection, event: HeldEvent, now: number): void {
+    this.#pending += 1;
+    const timeoutMs = connection.options.requestTimeoutMs;
+    connection.request(event.ackSubject, "", this.#payload, timeoutMs, new Settlement(this, event, now));
+  }
+
+  sealed(): void {
+    this.#pending -= 1;
+    if (this.#pending > 0) return;
+    this.subscription.batchDone();
+    this.#done(this);
+  }
+}
+
+/** One settlement on its way. */
+class Settlement implements ReplyHandler {
+  readonly #batch: SettlementBatch;
+  readonly #event: HeldEvent;
+  readonly #sentAt: number;
+
+  constructor(batch: SettlementBatch, event: HeldEvent, sentAt: number) {
+    this.#batch = batch;
+    this.#event = event;
+    this.#sentAt = sentAt;
+  }
+
+  onReply(reply: NatsMessage): void {
+    const batch = this.#batch;
+    if (statusCode(reply) !== 0) {
+      this.onNoReply();
+      return;
+    }
+    batch.subscription.confirmed(batch.kind, this.#event, this.#sentAt);
+    batch.ids.push(this.#event.id);
+    batch.sealed();
+  }
+
+  onNoReply(): void {
+    const batch = this.#batch;
+    batch.subscription.failed(batch.kind, this.#event);
+    batch.temporaryFailedIds.push(this.#event.id);
+    batch.sealed();
+  }
+}

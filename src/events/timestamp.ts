@@ -1,0 +1,58 @@
+/**
+ * Points in time to the nanosecond, as events carry them: a JavaScript Date would lose all but milliseconds. Written as
+ * RFC 3339 with trailing zeros cut, in UTC; read with any offset, as other writers use their local zone.
+ */
+
+/** Seconds since the epoch (before it: negative) and nanoseconds from 0 to 999,999,999. */
+export interface Timestamp {
+  readonly seconds: number;
+  readonly nanos: number;
+}
+
+/** 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z: the range of `google.protobuf.Timestamp`. */
+export const MIN_SECONDS = -62_135_596_800;
+export const MAX_SECONDS = 253_402_300_799;
+
+/** True for what `google.protobuf.Timestamp` allows. */
+export function isValidTimestamp(time: Timestamp): boolean {
+  return time.seconds >= MIN_SECONDS && time.seconds <= MAX_SECONDS && time.nanos >= 0 && time.nanos <= 999_999_999;
+}
+
+/** The time now, to the millisecond. */
+export function now(): Timestamp {
+  const ms = Date.now();
+  return { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 };
+}
+
+/** `2026-11-21T10:09:44.23Z`. */
+export function formatTimestamp({ seconds, nanos }: Timestamp): string {
+  const base = new Date(seconds * 1000).toISOString().slice(0, -".000Z".length);
+  if (nanos === 0) return `${base}Z`;
+  const digits = nanos.toString().padStart(9, "0");
+  let end = digits.length;
+  while (digits.charCodeAt(end - 1) === ZERO) end -= 1;
+  return `${base}.${digits.slice(0, end)}Z`;
+}
+
+const ZERO = 48;
+const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,}))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
+const DAYS_IN_MONTH = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/** Undefined for what is not RFC 3339 within the years 1 to 9999. */
+export function parseTimestamp(text: string): Timestamp | undefined {
+  const match = RFC3339.exec(text);
+  if (match === null) return undefined;
+  const [, year, month, day, hour, minute, second, fraction, sign, offsetHour, offsetMinute] = match;
+  if (+month! < 1 || +month! > 12 || +day! < 1 || +day! > DAYS_IN_MONTH[+month! - 1]!) return undefined;
+  if (+hour! > 23 || +minute! > 59 || +second! > 60) return undefined;
+  if (sign !== undefined && (+offsetHour! > 23 || +offsetMinute! > 59)) return undefined;
+  // Date.UTC takes years below 100 for 1900 and after; setUTCFullYear does not.
+  const date = new Date(Date.UTC(2000, +month! - 1, +day!, +hour!, +minute!, +second!));
+  if (year !== "2000") date.setUTCFullYear(+year!, +month! - 1, +day!);
+  if (date.getUTCMonth() !== +month! - 1 && +second! !== 60) return undefined;
+  const offset = sign === undefined ? 0 : (+offsetHour! * 60 + +offsetMinute!) * (sign === "+" ? 60 : -60);
+  const seconds = date.getTime() / 1000 - offset;
+  const nanos = fraction === undefined ? 0 : +fraction.slice(0, 9).padEnd(9, "0");
+  const time = { seconds, nanos };
+  return isValidTimestamp(time) ? time : undefined;
+}
