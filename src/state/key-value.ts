@@ -1,0 +1,290 @@
+/**
+ * Hot path: getting, setting and deleting values. One object for each call is its own listener all the way; promises
+ * appear only where a store is seen for the first time and in conflicts. Measured by `npm run bench -- state`.
+ *
+ * JetStream compares the sequence of the last message of a key, deletions included; for clients a deleted key does not
+ * exist. So a write that expects no key and is refused looks at what is there: over a deletion it tries once more.
+ */
+import { WindshiftError, fieldError, quote } from "../errors.ts";
+import { checkKey, checkStoreName } from "../names.ts";
+import { jetStreamCode } from "../nats/errors.ts";
+import { type GetListener, type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
+import { type PublishAck, type PublishListener, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
+import { type Stores, storeNotFound, streamOf } from "./stores.ts";
+import { type Value, decodeValue } from "./value-codec.ts";
+
+/** What a key holds. */
+export interface StoredValue {
+  readonly revision: bigint;
+  /** RFC 3339 with nanoseconds: when it was stored. */
+  readonly lastUpdated: string;
+  readonly value: Value;
+}
+
+/** Hears how a get ended: exactly one of the two, once. Undefined: the key does not exist. */
+export interface ValueListener {
+  onValue(value: StoredValue | undefined): void;
+  onFailed(error: WindshiftError): void;
+}
+
+/** Hears how a write ended: exactly one of the two, once. */
+export interface WriteListener {
+  /** The key's revision from now on; that of its marker for a deletion. */
+  onWritten(revision: bigint): void;
+  onFailed(error: WindshiftError): void;
+}
+
+/** Under which condition to write. */
+export interface WriteCondition {
+  /** Only if the key does not exist. */
+  readonly createOnly?: boolean | undefined;
+  /** Only if this is its revision; 0n: it does not exist. */
+  readonly lastRevision?: bigint | undefined;
+}
+
+const DELETED = "KV-Operation: DEL\r\n";
+const EMPTY = new Uint8Array(0);
+const MAX_CONFLICTS = 10;
+
+/** Values by key. */
+export class KeyValue {
+  readonly #stores: Stores;
+  readonly #publisher: Publisher;
+  readonly #reader: Reader;
+  readonly #keyPrefix: string;
+  readonly #maxPayload: () => number;
+
+  constructor(
+    stores: Stores,
+    publisher: Publisher,
+    reader: Reader,
+    options: { readonly domainPrefix: string; readonly maxPayload: () => number },
+  ) {
+    this.#stores = stores;
+    this.#publisher = publisher;
+    this.#reader = reader;
+    this.#keyPrefix = options.domainPrefix;
+    this.#maxPayload = options.maxPayload;
+  }
+
+  /** Reads the current value. Throws what is wrong with the names. */
+  get(store: string, key: string, deadlineMs: number, listener: ValueListener): void {
+    checkStoreName("store", store);
+    checkKey("key", key);
+    const get = new Getting(this.#reader, store, key, deadlineMs, listener);
+    const traits = this.#stores.traits(store, deadlineMs);
+    if (traits instanceof Promise) {
+      traits.then(
+        (ready) => get.start(ready.isDirectCurrent),
+        (error: WindshiftError) => listener.onFailed(error),
+      );
+    } else {
+      get.start(traits.isDirectCurrent);
+    }
+  }
+
+  /** Writes a value (marshalled `Any`). Throws what is wrong with the request. */
+  set(
+    store: string,
+    key: string,
+    value: Uint8Array,
+    condition: WriteCondition,
+    deadlineMs: number,
+    listener: WriteListener,
+  ): void {
+    checkStoreName("store", store);
+    checkKey("key", key);
+    if (condition.createOnly === true && condition.lastRevision !== undefined) {
+      throw fieldError("CONFLICTING_FIELDS", "create_only", "cannot be combined with last_revision");
+    }
+    const limit = this.#maxPayload();
+    if (value.length + MAX_HEADER_BYTES > limit) {
+      throw new WindshiftError("VALUE_TOO_LARGE", `value: has ${value.length} bytes, NATS accepts ${limit}`, {
+        field: "value",
+        metadata: { store, key },
+        outcome: "not_stored",
+      });
+    }
+    const expected = condition.createOnly === true ? 0n : condition.lastRevision;
+    const write = { store, key, deadlineMs, operation: "", payload: value, expected };
+    new Writing(this, write, condition.createOnly === true ? "KEY_EXISTS" : "REVISION_MISMATCH", listener).send();
+  }
+
+  /** Deletes the key; one that does not exist too. Throws what is wrong with the request. */
+  delete(
+    store: string,
+    key: string,
+    lastRevision: bigint | undefined,
+    deadlineMs: number,
+    listener: WriteListener,
+  ): void {
+    checkStoreName("store", store);
+    checkKey("key", key);
+    const write = { store, key, deadlineMs, operation: DELETED, payload: EMPTY, expected: lastRevision };
+    new Writing(this, write, "REVISION_MISMATCH", listener).send();
+  }
+
+  /** @internal */
+  publish(write: Write, expected: bigint | undefined, listener: PublishListener): void {
+    const condition = expected === undefined ? "" : `Nats-Expected-Last-Subject-Sequence: ${expected}\r\n`;
+    const lines = write.operation + condition;
+    this.#publisher.publish(
+      {
+        subject: `${this.#keyPrefix}$KV.${write.store}.${write.key}`,
+        headers: lines === "" ? "" : `NATS/1.0\r\n${lines}\r\n`,
+        payload: write.payload,
+        deadlineMs: write.deadlineMs,
+        repeatable: false,
+      },
+      listener,
+    );
+  }
+
+  /** @internal The last message of a key as its leader has it. */
+  async last(store: string, key: string, deadlineMs: number): Promise<StoredMessage | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
+    const query = { last_by_subj: `$KV.${store}.${key}` };
+    this.#reader.fromLeader(streamOf(store), query, deadlineMs, { onFound: resolve, onFailed: reject });
+    return promise;
+  }
+}
+
+/** Room for the header lines above. */
+const MAX_HEADER_BYTES = 128;
+
+class Getting implements GetListener {
+  readonly #reader: Reader;
+  readonly #store: string;
+  readonly #key: string;
+  readonly #deadlineMs: number;
+  readonly #listener: ValueListener;
+  #isDirect = false;
+
+  constructor(reader: Reader, store: string, key: string, deadlineMs: number, listener: ValueListener) {
+    this.#reader = reader;
+    this.#store = store;
+    this.#key = key;
+    this.#deadlineMs = deadlineMs;
+    this.#listener = listener;
+  }
+
+  start(isDirect: boolean): void {
+    this.#isDirect = isDirect;
+    const stream = streamOf(this.#store);
+    const subject = `$KV.${this.#store}.${this.#key}`;
+    if (isDirect) this.#reader.lastDirect(stream, subject, this.#deadlineMs, this);
+    else this.#reader.fromLeader(stream, { last_by_subj: subject }, this.#deadlineMs, this);
+  }
+
+  onFound(message: StoredMessage | undefined): void {
+    if (message === undefined && this.#isDirect) {
+      // Not there, or answered by a mirror that may not have it yet: the leader knows.
+      this.start(false);
+      return;
+    }
+    if (message === undefined || isDeletion(message)) {
+      this.#listener.onValue(undefined);
+      return;
+    }
+    let value: Value;
+    try {
+      value = decodeValue(message.payload, this.#store, this.#key);
+    } catch (error) {
+      this.#listener.onFailed(error as WindshiftError);
+      return;
+    }
+    this.#listener.onValue({ revision: message.sequence, lastUpdated: message.time, value });
+  }
+
+  onFailed(error: WindshiftError): void {
+    if (this.#isDirect && error.reason === "NO_LEADER") this.start(false);
+    else this.#listener.onFailed(storeNotFound(error, this.#store) as WindshiftError);
+  }
+}
+
+interface Write {
+  readonly store: string;
+  readonly key: string;
+  readonly deadlineMs: number;
+  /** Header line of a deletion, or empty. */
+  readonly operation: string;
+  readonly payload: Uint8Array;
+  readonly expected: bigint | undefined;
+}
+
+class Writing implements PublishListener {
+  readonly #values: KeyValue;
+  readonly #write: Write;
+  readonly #conflict: "KEY_EXISTS" | "REVISION_MISMATCH";
+  readonly #listener: WriteListener;
+  #conflicts = 0;
+
+  constructor(values: KeyValue, write: Write, conflict: "KEY_EXISTS" | "REVISION_MISMATCH", listener: WriteListener) {
+    this.#values = values;
+    this.#write = write;
+    this.#conflict = conflict;
+    this.#listener = listener;
+  }
+
+  send(expected: bigint | undefined = this.#write.expected): void {
+    this.#values.publish(this.#write, expected, this);
+  }
+
+  onStored(ack: PublishAck): void {
+    this.#listener.onWritten(ack.sequence);
+  }
+
+  onFailed(error: WindshiftError): void {
+    const { store, key, expected } = this.#write;
+    if (!isWrongLastSequence(jetStreamCode(error))) {
+      const named = storeNotFound(error, store) as WindshiftError;
+      this.#listener.onFailed(named === error ? tooLarge(error, store, key) : named);
+    } else if (expected === 0n && this.#conflicts < MAX_CONFLICTS) {
+      this.#conflicts += 1;
+      this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(cause));
+    } else {
+      this.#listener.onFailed(this.#mismatch(error));
+    }
+  }
+
+  /** The key was expected not to exist, but has a last message: a deletion may be written over. */
+  async #overDeletion(): Promise<void> {
+    const { store, key, deadlineMs, operation } = this.#write;
+    const last = await this.#values.last(store, key, deadlineMs);
+    if (last === undefined) this.send(0n);
+    else if (!isDeletion(last)) this.#listener.onFailed(this.#mismatch(undefined));
+    else if (operation === DELETED) this.#listener.onWritten(last.sequence);
+    else this.send(last.sequence);
+  }
+
+  #mismatch(cause: WindshiftError | undefined): WindshiftError {
+    const { store, key, expected } = this.#write;
+    const where = `key ${quote(key)} in store ${quote(store)}`;
+    const metadata = { store, key };
+    const options = { metadata, outcome: "not_stored" as const, cause };
+    return this.#conflict === "KEY_EXISTS"
+      ? new WindshiftError("KEY_EXISTS", `create_only: ${where} exists`, { ...options, field: "create_only" })
+      : new WindshiftError("REVISION_MISMATCH", `last_revision: ${expected} is not the revision of ${where}`, {
+          ...options,
+          field: "last_revision",
+        });
+  }
+}
+
+function tooLarge(error: WindshiftError, store: string, key: string): WindshiftError {
+  if (error.reason !== "EVENT_TOO_LARGE") return error;
+  const text = `value: of key ${quote(key)} is larger than store ${quote(store)} accepts`;
+  return new WindshiftError("VALUE_TOO_LARGE", text, {
+    field: "value",
+    metadata: { store, key },
+    outcome: "not_stored",
+    cause: error,
+  });
+}
+
+/** A deletion, a purge, or what nats-server leaves where a value expired. */
+function isDeletion(message: StoredMessage): boolean {
+  if (message.headers === undefined) return false;
+  const operation = storedHeader(message, "KV-Operation");
+  return operation === "DEL" || operation === "PURGE" || storedHeader(message, "Nats-Marker-Reason") !== undefined;
+}
