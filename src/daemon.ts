@@ -1,0 +1,262 @@
+/**
+ * One server: everything wired, started in order and stopped in reverse.
+ *
+ * Stopping: not ready → (delay for load balancers) → no new calls or events; unary calls finish; subscriptions get their
+ * grace to settle what they hold, the rest is handed back for immediate redelivery → NATS is closed.
+ */
+import { readFileSync } from "node:fs";
+import type { Config } from "./config/config.ts";
+import { Events } from "./events/events.ts";
+import { Health } from "./gen/grpc/health/v1/health_pb.ts";
+import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
+import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
+import type { Engine } from "./grpc/engine/engine.ts";
+import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
+import { EventsService } from "./grpc/events-service.ts";
+import { HealthService, healthHandlers } from "./grpc/health-service.ts";
+import { deadlineInterceptor } from "./grpc/interceptors/deadline.ts";
+import { loggingInterceptor, metricsInterceptor, tracingInterceptor } from "./grpc/interceptors/telemetry.ts";
+import { ReflectionService, reflectionHandlers } from "./grpc/reflection-service.ts";
+import { Router } from "./grpc/server.ts";
+import { registerStateService } from "./grpc/state-service.ts";
+import { type HealthServer, type ReadinessCheck, startHealthServer } from "./health/server.ts";
+import { Advisories } from "./nats/advisories.ts";
+import { JetStreamApi } from "./nats/api.ts";
+import { NatsConnection, type NatsOptions, redacted } from "./nats/connection.ts";
+import { type EmbeddedNats, startEmbeddedNats } from "./nats/embedded.ts";
+import { Reader } from "./nats/get.ts";
+import { Publisher } from "./nats/publish.ts";
+import { EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
+import { State } from "./state/state.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import { startTelemetry } from "./telemetry/telemetry.ts";
+import { VERSION } from "./version.ts";
+
+/** A running server. Disposing it stops it gracefully within the configured grace. */
+export interface Daemon extends AsyncDisposable {
+  readonly grpcPort: number;
+  readonly healthPort: number;
+  /** URL of the embedded NATS; undefined when it runs elsewhere. */
+  readonly embeddedNatsUrl: string | undefined;
+  /** Resolves when the server cannot go on by itself. */
+  readonly failed: Promise<Error>;
+}
+
+/** Reads in flight to JetStream, and waiting beyond that. */
+const READS = { maxInFlight: 1024, maxWaiting: 10_000 };
+const GAUGE_INTERVAL_MS = 5_000;
+/** Of the grace, what is left for closing connections after the subscriptions had theirs. */
+const CLOSING_SHARE = 0.2;
+
+/** Starts a server. Rejects when it cannot serve at all; NATS being away is no such reason. */
+export async function startDaemon(config: Config, logger: Logger): Promise<Daemon> {
+  await using stack = new AsyncDisposableStack();
+  const state = { isDraining: false };
+  const telemetry = stack.use(await startTelemetry(config.telemetry, logger, { version: VERSION }));
+  const embedded = await startNats(config, logger);
+  if (embedded !== undefined) stack.use(embedded);
+  const connection = stack.use(await NatsConnection.open(natsOptions(config, embedded?.url), logger));
+  const api = new JetStreamApi(connection);
+  const advisories = new Advisories(connection);
+  const publisher = new Publisher(api, {
+    maxInFlight: config.nats.publishMaxPending,
+    maxWaiting: config.nats.publishQueueLimit,
+  });
+  const reader = new Reader(api, READS);
+  const { metrics } = telemetry;
+  const shared = { api, publisher, reader, advisories, defaultReplicas: config.limits.defaultReplicas };
+  const events = stack.use(
+    new Events({
+      ...shared,
+      maxProcessingEvents: config.limits.maxProcessingEvents,
+      metrics,
+    }),
+  );
+  const domainState = new State(shared);
+
+  const engine = createEngine(config);
+  const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
+  const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
+  const router = new Router(engine, [
+    deadlineInterceptor(config.grpc.requestTimeoutMs),
+    tracingInterceptor(telemetry),
+    metricsInterceptor(metrics),
+    loggingInterceptor(logger),
+  ]);
+  const eventsService = new EventsService(events, telemetry);
+  eventsService.register(router);
+  registerStateService(router, domainState);
+  for (const [path, handler] of [...healthHandlers(health), ...reflectionHandlers(reflection)])
+    engine.handle(path, handler);
+
+  const healthServer = stack.use(
+    await startHealthServer({
+      ...config.health,
+      checks: checks(connection, api, state),
+      renderMetrics: telemetry.renderPrometheus,
+    }),
+  );
+  stack.use(watchNats(connection, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)));
+  const grpcPort = await engine.listen();
+  stack.defer(() => engine.close());
+  stack.defer(async () => {
+    state.isDraining = true;
+    health.setServing(false);
+    await drain(config, logger, engine, eventsService, [health, reflection]);
+  });
+  logStart(logger, config, { grpcPort, healthServer, connection, embedded });
+
+  const owned = stack.move();
+  return {
+    grpcPort,
+    healthPort: healthServer.port,
+    embeddedNatsUrl: embedded?.url,
+    failed: embedded?.died ?? new Promise<Error>(() => undefined),
+    [Symbol.asyncDispose]: async () => owned.disposeAsync(),
+  };
+}
+
+async function drain(
+  { shutdown }: Config,
+  logger: Logger,
+  engine: Engine,
+  events: EventsService,
+  endless: readonly Disposable[],
+): Promise<void> {
+  if (shutdown.delayMs > 0) await pause(shutdown.delayMs);
+  logger.info({ graceMs: shutdown.graceMs }, "draining");
+  const engineDrained = engine.drain();
+  for (const service of endless) service[Symbol.dispose]();
+  await events.drain(shutdown.graceMs * (1 - CLOSING_SHARE));
+  await Promise.race([engineDrained, pause(shutdown.graceMs * CLOSING_SHARE)]);
+}
+
+async function pause(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms).unref());
+}
+
+async function startNats(config: Config, logger: Logger): Promise<EmbeddedNats | undefined> {
+  if (!config.nats.embedded) return undefined;
+  const { serverBin, dataDir } = config.nats;
+  const embedded = await startEmbeddedNats({
+    ...(serverBin === undefined ? {} : { binary: serverBin }),
+    dataDir,
+    logger,
+  });
+  logger.info(
+    { url: embedded.url, dataDir, version: embedded.version, pid: embedded.pid },
+    "NATS_URL is unset: started a nats-server of its own",
+  );
+  return embedded;
+}
+
+function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOptions {
+  const { auth } = nats;
+  return {
+    servers: embeddedUrl === undefined ? nats.servers : [embeddedUrl],
+    name: nats.connectionName,
+    inboxPrefix: nats.inboxPrefix,
+    domain: nats.jetstreamDomain,
+    requestTimeoutMs: nats.requestTimeoutMs,
+    tls: nats.tls,
+    ...(auth.kind === "creds" ? { credsFile: auth.file } : {}),
+    ...(auth.kind === "nkey" ? { nkeySeed: auth.seed } : {}),
+    ...(auth.kind === "token" ? { token: auth.token } : {}),
+    ...(auth.kind === "user" ? { user: auth.user, password: auth.password } : {}),
+  };
+}
+
+function createEngine({ grpc }: Config): Engine {
+  const { tls, ...options } = grpc;
+  if (tls === undefined) return new GrpcJsEngine(options);
+  return new GrpcJsEngine({
+    ...options,
+    tls: {
+      cert: readFileSync(tls.certFile),
+      key: readFileSync(tls.keyFile),
+      ...(tls.clientCaFile === undefined ? {} : { clientCa: readFileSync(tls.clientCaFile) }),
+    },
+  });
+}
+
+function checks(connection: NatsConnection, api: JetStreamApi, state: { isDraining: boolean }): ReadinessCheck[] {
+  return [
+    { name: "server", check: () => (state.isDraining ? "the server is shutting down" : undefined) },
+    { name: "nats", check: () => (connection.connected ? undefined : "not connected to NATS") },
+    {
+      name: "jetstream",
+      check: async () => {
+        try {
+          await api.request("INFO", undefined);
+          return undefined;
+        } catch (error) {
+          return (error as Error).message;
+        }
+      },
+    },
+  ];
+}
+
+/** Keeps gauges and `grpc.health.v1` true to the connection. */
+function watchNats(
+  connection: NatsConnection,
+  publisher: Publisher,
+  metrics: Metrics,
+  onServing: (serving: boolean) => void,
+): Disposable {
+  const update = (): void => {
+    metrics.natsConnected.set(connection.connected ? 1 : 0);
+    metrics.natsRoundTrip.set(connection.roundTripMs / 1000);
+    metrics.publishesInFlight.set(publisher.inFlight);
+    metrics.publishesWaiting.set(publisher.waiting);
+  };
+  const stop = connection.listen({
+    onConnected: () => {
+      update();
+      if (connection.reconnects > 0) metrics.natsReconnects.add(1);
+      onServing(true);
+    },
+    onDisconnected: () => {
+      update();
+      onServing(false);
+    },
+  });
+  onServing(connection.connected);
+  update();
+  const timer = setInterval(() => {
+    connection.ping().then(update, update);
+  }, GAUGE_INTERVAL_MS);
+  return {
+    [Symbol.dispose]: () => {
+      stop();
+      clearInterval(timer);
+    },
+  };
+}
+
+function logStart(
+  logger: Logger,
+  config: Config,
+  started: {
+    readonly grpcPort: number;
+    readonly healthServer: HealthServer;
+    readonly connection: NatsConnection;
+    readonly embedded: EmbeddedNats | undefined;
+  },
+): void {
+  const { connection, embedded } = started;
+  for (const warning of config.warnings) logger.warn(warning);
+  logger.info(
+    {
+      version: VERSION,
+      node: process.versions.node,
+      grpc: `${config.grpc.host}:${started.grpcPort}`,
+      health: `${config.health.host}:${started.healthServer.port}`,
+      nats: embedded === undefined ? redacted(config.nats.servers) : "embedded",
+      natsVersion: connection.server?.version,
+      natsConnected: connection.connected,
+    },
+    `serving gRPC on ${config.grpc.host}:${started.grpcPort}`,
+  );
+}

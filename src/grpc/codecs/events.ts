@@ -1,0 +1,234 @@
+/**
+ * Hot path: the messages of publishing and consuming, coded by hand. Field numbers are those of
+ * `proto/windshift/events/v1alpha1/events.proto`; a tag is number × 8 + wire type.
+ */
+import { type AnyMessage, type SecondsAndNanos, readAny, readTime, timeSize, writeTime } from "./shared.ts";
+import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
+
+/** `PublishEventRequest`. */
+export interface PublishEventRequest {
+  subject: string;
+  data: AnyMessage | undefined;
+  timestamp: SecondsAndNanos | undefined;
+  idempotencyKey: string | undefined;
+  expectedLastId: Uint64 | undefined;
+}
+
+/** `PublishEventRequest` ← bytes. */
+export function decodePublishEventRequest(bytes: Uint8Array): PublishEventRequest {
+  const reader = new WireReader(bytes);
+  const message: PublishEventRequest = {
+    subject: "",
+    data: undefined,
+    timestamp: undefined,
+    idempotencyKey: undefined,
+    expectedLastId: undefined,
+  };
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === 10) message.subject = reader.string();
+    else if (tag === 18) message.data = readAny(reader, message.data);
+    else if (tag === 26) message.timestamp = readTime(reader, message.timestamp);
+    else if (tag === 34) message.idempotencyKey = reader.string();
+    else if (tag === 40) message.expectedLastId = reader.uint64();
+    else reader.skip(tag);
+  }
+  return message;
+}
+
+/** A message whose only field is a `uint64` with number 1: `PublishEventResponse`, `SetResponse`. */
+export function encodeOneUint64(value: Uint64): Uint8Array {
+  if (value === 0 || value === 0n) return EMPTY;
+  const writer = new WireWriter(1 + varintSize(value));
+  writer.varint(8);
+  writer.uint64(value);
+  return writer.bytes;
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** `EventsRequest`: the one thing it asks for; `none` for an empty request. */
+export type EventsRequest =
+  | { kind: "none" }
+  | { kind: "subscribe"; stream: string; consumer: string; maxProcessingEvents: Uint64 | undefined }
+  | { kind: "ack"; ids: Uint64[] }
+  | {
+      kind: "reject";
+      ids: Uint64[];
+      permanently: boolean | undefined;
+      delay: SecondsAndNanos | undefined;
+    }
+  | { kind: "ping"; ids: Uint64[] };
+
+/** `EventsRequest` ← bytes. */
+export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
+  const reader = new WireReader(bytes);
+  let message: EventsRequest = { kind: "none" };
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === 10) {
+      message = readSubscribe(reader, message);
+    } else if (tag === 18 || tag === 34) {
+      const kind = tag === 18 ? "ack" : "ping";
+      const settle: { kind: "ack" | "ping"; ids: Uint64[] } = message.kind === kind ? message : { kind, ids: [] };
+      reader.message((r) => {
+        for (let inner = r.tag(); inner !== 0; inner = r.tag()) {
+          if (inner === 8 || inner === 10) r.uint64s(inner, settle.ids);
+          else r.skip(inner);
+        }
+      });
+      message = settle;
+    } else if (tag === 26) {
+      message = readReject(reader, message);
+    } else {
+      reader.skip(tag);
+    }
+  }
+  return message;
+}
+
+function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
+  const message =
+    into.kind === "subscribe"
+      ? into
+      : { kind: "subscribe" as const, stream: "", consumer: "", maxProcessingEvents: undefined as Uint64 | undefined };
+  reader.message((r) => {
+    for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
+      if (tag === 10) message.stream = r.string();
+      else if (tag === 18) message.consumer = r.string();
+      else if (tag === 32) message.maxProcessingEvents = r.uint64();
+      else r.skip(tag);
+    }
+  });
+  return message;
+}
+
+function readReject(reader: WireReader, into: EventsRequest): EventsRequest {
+  const message: Extract<EventsRequest, { kind: "reject" }> =
+    into.kind === "reject" ? into : { kind: "reject", ids: [], permanently: undefined, delay: undefined };
+  reader.message((r) => {
+    for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
+      if (tag === 8 || tag === 10) r.uint64s(tag, message.ids);
+      else if (tag === 16) message.permanently = r.bool();
+      else if (tag === 26) message.delay = readTime(r, message.delay);
+      else r.skip(tag);
+    }
+  });
+  return message;
+}
+
+/** `EventsResponse`. */
+export type EventsResponse =
+  | { kind: "subscribed"; processingTimeout: SecondsAndNanos }
+  | EventMessage
+  | ConfirmationMessage;
+
+/** `EventsResponse.event`. */
+export interface EventMessage {
+  readonly kind: "event";
+  readonly id: Uint64;
+  readonly subject: string;
+  readonly timestamp: SecondsAndNanos;
+  readonly idempotencyKey: string | undefined;
+  readonly traceParent: string | undefined;
+  readonly traceState: string | undefined;
+  readonly typeUrl: string;
+  readonly value: Uint8Array;
+  readonly deliveryAttempt: number;
+}
+
+/** `EventsResponse.ack_confirmation` and its like. */
+export interface ConfirmationMessage {
+  readonly kind: "ack_confirmation" | "reject_confirmation" | "ping_confirmation";
+  readonly ids: readonly Uint64[];
+  readonly invalidIds: readonly Uint64[];
+  readonly temporaryFailedIds: readonly Uint64[];
+}
+
+/** `EventsResponse` → bytes. */
+export function encodeEventsResponse(message: EventsResponse): Uint8Array {
+  switch (message.kind) {
+    case "event":
+      return encodeEvent(message);
+    case "subscribed":
+      return encodeSubscribed(message.processingTimeout);
+    case "ack_confirmation":
+      return encodeConfirmation(26, message);
+    case "reject_confirmation":
+      return encodeConfirmation(34, message);
+    case "ping_confirmation":
+      return encodeConfirmation(42, message);
+  }
+}
+
+function encodeSubscribed(timeout: SecondsAndNanos): Uint8Array {
+  const size = timeSize(timeout);
+  const inner = fieldSize(size);
+  const writer = new WireWriter(fieldSize(inner));
+  writer.header(18, inner);
+  writeTime(writer, 10, timeout, size);
+  return writer.bytes;
+}
+
+function idsSize(ids: readonly Uint64[]): number {
+  let size = 0;
+  for (const id of ids) size += varintSize(id);
+  return size;
+}
+
+function encodeConfirmation(tag: number, message: ConfirmationMessage): Uint8Array {
+  const lists = [message.ids, message.invalidIds, message.temporaryFailedIds];
+  const sizes = lists.map(idsSize);
+  let size = 0;
+  for (const listSize of sizes) if (listSize > 0) size += fieldSize(listSize);
+  const writer = new WireWriter(fieldSize(size));
+  writer.header(tag, size);
+  for (const [index, ids] of lists.entries()) {
+    if (ids.length === 0) continue;
+    writer.header((index + 1) * 8 + 2, sizes[index]!);
+    for (const id of ids) writer.uint64(id);
+  }
+  return writer.bytes;
+}
+
+function textSize(text: string | undefined): number {
+  return text === undefined ? -1 : Buffer.byteLength(text);
+}
+
+function encodeEvent(event: EventMessage): Uint8Array {
+  const subjectSize = Buffer.byteLength(event.subject);
+  const stamp = timeSize(event.timestamp);
+  const key = textSize(event.idempotencyKey);
+  const parent = textSize(event.traceParent);
+  const state = textSize(event.traceState);
+  const typeUrl = Buffer.byteLength(event.typeUrl);
+  const { value } = event;
+  const headers =
+    fieldSize(stamp) +
+    (key < 0 ? 0 : fieldSize(key)) +
+    (parent < 0 ? 0 : fieldSize(parent)) +
+    (state < 0 ? 0 : fieldSize(state));
+  const any = (typeUrl === 0 ? 0 : fieldSize(typeUrl)) + (value.length === 0 ? 0 : fieldSize(value.length));
+  const size =
+    1 +
+    varintSize(event.id) +
+    fieldSize(subjectSize) +
+    fieldSize(headers) +
+    fieldSize(any) +
+    1 +
+    varintSize(event.deliveryAttempt);
+  const writer = new WireWriter(fieldSize(size));
+  writer.header(10, size);
+  writer.varint(8);
+  writer.uint64(event.id);
+  writer.string(18, event.subject, subjectSize);
+  writer.header(26, headers);
+  writeTime(writer, 10, event.timestamp, stamp);
+  if (key >= 0) writer.string(18, event.idempotencyKey!, key);
+  if (parent >= 0) writer.string(26, event.traceParent!, parent);
+  if (state >= 0) writer.string(34, event.traceState!, state);
+  writer.header(34, any);
+  if (typeUrl > 0) writer.string(10, event.typeUrl, typeUrl);
+  if (value.length > 0) writer.raw(18, value);
+  writer.varint(40);
+  writer.varint(event.deliveryAttempt);
+  return writer.bytes;
+}

@@ -1,0 +1,251 @@
+/**
+ * One `Events` call: what the client sends goes to the subscription, what the subscription delivers goes to the client.
+ *
+ *     waiting ──subscribe──▶ opening ──▶ running ──half-close, drain──▶ ending ──▶ over
+ *
+ * A cancelled call, an error, or the end of the consumer lead from anywhere to over. Whatever way it ends, the events
+ * that were held are handed back.
+ *
+ * Nothing here grows without a bound: events are bounded by the window, confirmations by what is read from the client,
+ * and while the client does not read, neither requests are read nor further events asked for.
+ */
+import { WindshiftError, fieldError } from "../errors.ts";
+import type { DeliveredEvent } from "../events/event.ts";
+import type { Events } from "../events/events.ts";
+import { typeUrlOf } from "../events/headers.ts";
+import type {
+  ReleaseResult,
+  SettlementKind,
+  SettlementResult,
+  Subscription,
+  SubscriptionListener,
+} from "../events/subscription.ts";
+import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
+import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
+import { durationMs, toDuration } from "./convert.ts";
+import type { BidiCall } from "./server.ts";
+
+type Settle = Extract<EventsRequest, { kind: "ack" | "reject" | "ping" }>;
+
+/** Runs one call. */
+export class ConsumeLoop implements SubscriptionListener {
+  readonly #call: BidiCall<EventsRequest, EventsResponse>;
+  readonly #events: Events;
+  readonly #tracing: Tracing;
+  readonly #onOver: (loop: ConsumeLoop) => void;
+  /** Requests that came while the subscription was being opened; reading is paused, so there are few. */
+  readonly #early: EventsRequest[] = [];
+  #state: "waiting" | "opening" | "running" | "ending" | "over" = "waiting";
+  #subscription: Subscription | undefined;
+  #isHalfClosed = false;
+  #stream = "";
+  #consumer = "";
+
+  constructor(
+    call: BidiCall<EventsRequest, EventsResponse>,
+    events: Events,
+    tracing: Tracing,
+    onOver: (loop: ConsumeLoop) => void,
+  ) {
+    this.#call = call;
+    this.#events = events;
+    this.#tracing = tracing;
+    this.#onOver = onOver;
+    call.onMessage = (request) => this.#receive(request);
+    call.onHalfClose = () => this.#halfClosed();
+    call.onCancel = () => this.#stop();
+    call.onDrain = () => {
+      call.resume();
+      this.#subscription?.resume();
+    };
+  }
+
+  /** Asks for nothing more, gives the client `graceMs` to settle what it holds, then ends the call. */
+  async drain(graceMs: number): Promise<void> {
+    if (this.#state !== "running") {
+      this.#fail(draining());
+      return;
+    }
+    this.#subscription!.pause();
+    await this.#subscription!.empty(graceMs);
+    this.#fail(draining());
+  }
+
+  onEvent(event: DeliveredEvent): unknown {
+    const { headers } = event;
+    const span = this.#tracing.enabled ? this.#startSpan(event) : undefined;
+    this.#send({
+      kind: "event",
+      id: event.id,
+      subject: event.subject,
+      timestamp: event.publishedAt,
+      idempotencyKey: headers.idempotencyKey,
+      traceParent: span?.traceParent ?? headers.traceParent,
+      traceState: headers.traceState,
+      typeUrl: typeUrlOf(headers.dataType),
+      value: event.payload,
+      deliveryAttempt: event.attempt,
+    });
+    return span;
+  }
+
+  onReleased(span: unknown, result: ReleaseResult): void {
+    if (span === undefined) return;
+    if (result === "expired") (span as ActiveSpan).fail("EXPIRED", "the processing timeout ran out");
+    else (span as ActiveSpan).end();
+  }
+
+  onEnded(error: WindshiftError): void {
+    this.#fail(error);
+  }
+
+  #startSpan(event: DeliveredEvent): ActiveSpan | undefined {
+    const { subject, headers } = event;
+    const about = { stream: this.#stream, consumer: this.#consumer, subject };
+    return this.#tracing.startDelivery({ ...about, id: BigInt(event.id), attempt: BigInt(event.attempt) }, headers);
+  }
+
+  #receive(request: EventsRequest): void {
+    switch (this.#state) {
+      case "waiting":
+        this.#subscribe(request);
+        return;
+      case "opening":
+        this.#early.push(request);
+        return;
+      case "running":
+        this.#settle(request);
+        return;
+      case "ending":
+      case "over":
+    }
+  }
+
+  #subscribe(request: EventsRequest): void {
+    if (request.kind !== "subscribe") {
+      throw new WindshiftError("UNEXPECTED_MESSAGE", "subscribe: has to be the first message of the call", {
+        field: "subscribe",
+      });
+    }
+    const { stream, consumer, maxProcessingEvents } = request;
+    this.#state = "opening";
+    this.#stream = stream;
+    this.#consumer = consumer;
+    this.#call.pause();
+    const window = maxProcessingEvents === undefined ? undefined : BigInt(maxProcessingEvents);
+    const spec = { stream, consumer, maxProcessingEvents: window };
+    this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs) }).then(
+      (subscription) => this.#opened(subscription),
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  #opened(subscription: Subscription): void {
+    this.#subscription = subscription;
+    if (this.#state !== "opening") {
+      void subscription.close();
+      return;
+    }
+    this.#state = "running";
+    this.#send({ kind: "subscribed", processingTimeout: toDuration(subscription.processingTimeoutMs) });
+    subscription.start();
+    try {
+      for (const request of this.#early.splice(0)) this.#settle(request);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#call.resume();
+    if (this.#isHalfClosed) this.#halfClosed();
+  }
+
+  #settle(request: EventsRequest): void {
+    if (request.kind === "none") return;
+    if (request.kind === "subscribe") {
+      throw new WindshiftError("UNEXPECTED_MESSAGE", "subscribe: was sent already", { field: "subscribe" });
+    }
+    const delayMs = delayOf(request);
+    this.#subscription!.settle(settlementOf(request), request.ids, delayMs, (result: SettlementResult) => {
+      this.#send(confirmation(request.kind, result));
+    });
+  }
+
+  #send(response: EventsResponse): void {
+    if (this.#call.send(response)) return;
+    this.#call.pause();
+    this.#subscription?.pause();
+  }
+
+  #halfClosed(): void {
+    this.#isHalfClosed = true;
+    if (this.#state === "waiting") {
+      this.#fail(
+        new WindshiftError("UNEXPECTED_MESSAGE", "subscribe: is missing, the client closed its side", {
+          field: "subscribe",
+        }),
+      );
+    }
+    if (this.#state !== "running") return;
+    this.#state = "ending";
+    void this.#finish();
+  }
+
+  async #finish(): Promise<void> {
+    this.#subscription!.pause();
+    await this.#subscription!.settled();
+    await this.#subscription!.close();
+    if (this.#state !== "ending") return;
+    this.#state = "over";
+    this.#call.end();
+    this.#onOver(this);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#state === "over") return;
+    this.#call.fail(error);
+    this.#stop();
+  }
+
+  #stop(): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    void this.#subscription?.close();
+    this.#onOver(this);
+  }
+}
+
+function settlementOf(request: Settle): SettlementKind {
+  if (request.kind !== "reject") return request.kind;
+  return request.permanently === true ? "terminate" : "reject";
+}
+
+function delayOf(request: Settle): number | undefined {
+  if (request.kind !== "reject" || request.delay === undefined) return undefined;
+  if (request.permanently === true) {
+    throw fieldError("CONFLICTING_FIELDS", "reject.delay", "cannot be combined with permanently");
+  }
+  const delayMs = durationMs("reject.delay", request.delay)!;
+  if (delayMs === 0) throw fieldError("INVALID_VALUE", "reject.delay", "0 s is not longer than zero");
+  return delayMs;
+}
+
+const CONFIRMATIONS = {
+  ack: "ack_confirmation",
+  reject: "reject_confirmation",
+  ping: "ping_confirmation",
+} as const satisfies Record<Settle["kind"], ConfirmationMessage["kind"]>;
+
+function confirmation(
+  kind: Settle["kind"],
+  { ids, invalidIds, temporaryFailedIds }: SettlementResult,
+): ConfirmationMessage {
+  return { kind: CONFIRMATIONS[kind], ids, invalidIds, temporaryFailedIds };
+}
+
+function finite(deadlineMs: number): number | undefined {
+  return deadlineMs === Infinity ? undefined : deadlineMs;
+}
+
+function draining(): WindshiftError {
+  return new WindshiftError("SERVER_DRAINING", "the server is shutting down", { retryAfterMs: 0 });
+}

@@ -1,0 +1,107 @@
+/**
+ * The door through which errors leave: a reason becomes a gRPC status with `google.rpc` details. What is not one of our
+ * errors leaves as INTERNAL with a plain text; its detail goes to the log.
+ */
+import { create, toBinary } from "@bufbuild/protobuf";
+import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
+import { type Reason, WindshiftError } from "../errors.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "../gen/google/rpc/status_pb.ts";
+import type { CallStatus } from "./engine/engine.ts";
+
+/** Canonical codes of gRPC. */
+export const Code = {
+  OK: 0,
+  CANCELLED: 1,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
+} as const;
+
+/** One of {@link Code}. */
+export type Code = (typeof Code)[keyof typeof Code];
+
+/** One row for each reason: a new reason does not compile until its code is chosen here. */
+export const CODES: Readonly<Record<Reason, Code>> = {
+  INVALID_NAME: Code.INVALID_ARGUMENT,
+  INVALID_SUBJECT: Code.INVALID_ARGUMENT,
+  INVALID_KEY: Code.INVALID_ARGUMENT,
+  INVALID_VALUE: Code.INVALID_ARGUMENT,
+  MISSING_FIELD: Code.INVALID_ARGUMENT,
+  CONFLICTING_FIELDS: Code.INVALID_ARGUMENT,
+  CONFIGURATION_INVALID: Code.INVALID_ARGUMENT,
+  MALFORMED_MESSAGE: Code.INVALID_ARGUMENT,
+  UNEXPECTED_MESSAGE: Code.INVALID_ARGUMENT,
+  STREAM_NOT_FOUND: Code.NOT_FOUND,
+  CONSUMER_NOT_FOUND: Code.NOT_FOUND,
+  STORE_NOT_FOUND: Code.NOT_FOUND,
+  SUBJECT_NOT_BOUND: Code.NOT_FOUND,
+  METHOD_NOT_FOUND: Code.UNIMPLEMENTED,
+  KEY_EXISTS: Code.ALREADY_EXISTS,
+  LAST_ID_MISMATCH: Code.FAILED_PRECONDITION,
+  REVISION_MISMATCH: Code.FAILED_PRECONDITION,
+  SUBJECT_OVERLAP: Code.FAILED_PRECONDITION,
+  UNCHANGEABLE_SETTING: Code.FAILED_PRECONDITION,
+  CONFIGURATION_REFUSED: Code.FAILED_PRECONDITION,
+  VALUE_UNREADABLE: Code.DATA_LOSS,
+  EVENT_TOO_LARGE: Code.RESOURCE_EXHAUSTED,
+  VALUE_TOO_LARGE: Code.RESOURCE_EXHAUSTED,
+  MESSAGE_TOO_LARGE: Code.RESOURCE_EXHAUSTED,
+  STREAM_FULL: Code.RESOURCE_EXHAUSTED,
+  ACCOUNT_LIMIT: Code.RESOURCE_EXHAUSTED,
+  OVERLOADED: Code.RESOURCE_EXHAUSTED,
+  NATS_UNAVAILABLE: Code.UNAVAILABLE,
+  NO_LEADER: Code.UNAVAILABLE,
+  SERVER_DRAINING: Code.UNAVAILABLE,
+  SLOW_CLIENT: Code.RESOURCE_EXHAUSTED,
+  DEADLINE_EXCEEDED: Code.DEADLINE_EXCEEDED,
+  CANCELLED: Code.CANCELLED,
+  UNAUTHENTICATED: Code.UNAUTHENTICATED,
+  PERMISSION_DENIED: Code.PERMISSION_DENIED,
+  INTERNAL: Code.INTERNAL,
+};
+
+/** `google.rpc.ErrorInfo.domain` of all our errors. */
+export const ERROR_DOMAIN = "windshift";
+
+/** Any failure as one of ours. */
+export function asWindshiftError(error: unknown): WindshiftError {
+  if (error instanceof WindshiftError) return error;
+  return new WindshiftError("INTERNAL", "the server failed; its log says why", { cause: error });
+}
+
+/** The status a client gets. */
+export function toStatus(error: WindshiftError): CallStatus {
+  const code = CODES[error.reason];
+  const details: Any[] = [anyPack(ErrorInfoSchema, errorInfo(error))];
+  if (code === Code.INVALID_ARGUMENT && error.field !== undefined) {
+    const violation = { field: error.field, description: error.message };
+    details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations: [violation] })));
+  }
+  if (error.retryAfterMs !== undefined) {
+    const retryDelay = {
+      seconds: BigInt(Math.floor(error.retryAfterMs / 1000)),
+      nanos: (error.retryAfterMs % 1000) * 1_000_000,
+    };
+    details.push(anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay })));
+  }
+  const status = create(StatusSchema, { code, message: error.message, details });
+  return { code, message: error.message, details: toBinary(StatusSchema, status) };
+}
+
+function errorInfo(error: WindshiftError) {
+  return create(ErrorInfoSchema, {
+    reason: error.reason,
+    domain: ERROR_DOMAIN,
+    metadata: { ...error.metadata, ...(error.outcome === undefined ? {} : { outcome: error.outcome }) },
+  });
+}

@@ -1,0 +1,146 @@
+/** `windshift.events.v1alpha1.EventsService`: convert, call, convert. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { WindshiftError } from "../errors.ts";
+import type { Events } from "../events/events.ts";
+import type { EventPublishListener, NewEvent } from "../events/publisher.ts";
+import {
+  DeleteConsumerRequestSchema,
+  EnsureConsumerRequestSchema,
+  EnsureConsumerResponseSchema,
+  EnsureStreamRequestSchema,
+} from "../gen/windshift/events/v1alpha1/events_pb.ts";
+import { METHODS } from "../rpc.ts";
+import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { TraceContext } from "../telemetry/trace-context.ts";
+import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
+import {
+  type PublishEventRequest,
+  decodeEventsRequest,
+  decodePublishEventRequest,
+  encodeEventsResponse,
+  encodeOneUint64,
+} from "./codecs/events.ts";
+import { ConsumeLoop } from "./consume-loop.ts";
+import { required, toConsumerSpec, toStreamSpec } from "./convert.ts";
+import { asWindshiftError } from "./errors.ts";
+import type { Router, UnaryCall } from "./server.ts";
+
+const NOTHING = new Uint8Array(0);
+const encodeNothing = (): Uint8Array => NOTHING;
+
+/** Registers the service; `drain` ends its open subscriptions. */
+export class EventsService {
+  readonly #events: Events;
+  readonly #telemetry: ServiceTelemetry;
+  readonly #loops = new Set<ConsumeLoop>();
+  #isDraining = false;
+
+  constructor(events: Events, telemetry: ServiceTelemetry) {
+    this.#events = events;
+    this.#telemetry = telemetry;
+  }
+
+  /** Serves all methods on a router. */
+  register(router: Router): void {
+    const events = this.#events;
+    router.async(
+      {
+        method: METHODS.ensureStream,
+        decode: (bytes) => fromBinary(EnsureStreamRequestSchema, bytes),
+        encode: encodeNothing,
+      },
+      async (request, { deadlineMs }) => events.streams.ensure(toStreamSpec(request), { deadlineMs }),
+    );
+    router.async(
+      {
+        method: METHODS.ensureConsumer,
+        decode: (bytes) => fromBinary(EnsureConsumerRequestSchema, bytes),
+        encode: (id: string) => toBinary(EnsureConsumerResponseSchema, create(EnsureConsumerResponseSchema, { id })),
+      },
+      async (request, { deadlineMs }) => events.consumers.ensure(toConsumerSpec(request), { deadlineMs }),
+    );
+    router.async(
+      {
+        method: METHODS.deleteConsumer,
+        decode: (bytes) => fromBinary(DeleteConsumerRequestSchema, bytes),
+        encode: encodeNothing,
+      },
+      async ({ stream, id }, { deadlineMs }) => events.consumers.delete(stream, id, { deadlineMs }),
+    );
+    router.unary({ method: METHODS.publishEvent, decode: decodePublishEventRequest, encode: encodeOneUint64 }, (call) =>
+      this.#publish(call),
+    );
+    router.bidi({ method: METHODS.events, decode: decodeEventsRequest, encode: encodeEventsResponse }, (call) => {
+      const loop = new ConsumeLoop(call, events, this.#telemetry.tracing, (over) => this.#loops.delete(over));
+      this.#loops.add(loop);
+      if (this.#isDraining) void loop.drain(0);
+    });
+  }
+
+  /** Gives open subscriptions `graceMs` to settle what they hold, then ends them. */
+  async drain(graceMs: number): Promise<void> {
+    this.#isDraining = true;
+    await Promise.all([...this.#loops].map(async (loop) => loop.drain(graceMs)));
+  }
+
+  #publish(call: UnaryCall<PublishEventRequest, bigint>): void {
+    const { metrics, tracing } = this.#telemetry;
+    const span = tracing.enabled ? tracing.startPublish(call.request.subject, call) : undefined;
+    const answer = new PublishAnswer(call, metrics, span);
+    try {
+      this.#events.publisher.publish(toNewEvent(call, span ?? call), call.deadlineMs, answer);
+    } catch (error) {
+      answer.onFailed(asWindshiftError(error));
+    }
+  }
+}
+
+/** What the service counts and traces with. */
+export interface ServiceTelemetry {
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+}
+
+function toNewEvent({ request }: UnaryCall<PublishEventRequest, bigint>, trace: TraceContext): NewEvent {
+  const data = required("data", request.data);
+  return {
+    subject: request.subject,
+    typeUrl: data.typeUrl,
+    value: data.value,
+    publishedAt: request.timestamp,
+    idempotencyKey: request.idempotencyKey,
+    expectedLastId: request.expectedLastId === undefined ? undefined : BigInt(request.expectedLastId),
+    traceParent: trace.traceParent,
+    traceState: trace.traceState,
+  };
+}
+
+class PublishAnswer implements EventPublishListener {
+  readonly #call: UnaryCall<PublishEventRequest, bigint>;
+  readonly #metrics: Metrics;
+  readonly #span: ActiveSpan | undefined;
+
+  constructor(call: UnaryCall<PublishEventRequest, bigint>, metrics: Metrics, span: ActiveSpan | undefined) {
+    this.#call = call;
+    this.#metrics = metrics;
+    this.#span = span;
+  }
+
+  onPublished(id: bigint, stream: string, isDuplicate: boolean): void {
+    const counts = this.#metrics.publishes(stream);
+    (isDuplicate ? counts.duplicates : counts.stored).add(1);
+    if (this.#span !== undefined) {
+      this.#span.set(MESSAGING_DESTINATION_NAME, stream);
+      this.#span.set(MESSAGING_MESSAGE_ID, id.toString());
+      this.#span.end();
+    }
+    this.#call.respond(id);
+  }
+
+  onFailed(error: WindshiftError): void {
+    this.#metrics.publishes().failed(error.reason).add(1);
+    this.#span?.fail(error.reason, error.message);
+    this.#call.fail(error);
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * From the engine's calls to typed handlers. Every call passes the same interceptors (deadline, tracing, metrics,
+ * logging), ends exactly once with one status, and whatever a handler throws becomes that status. Handlers hold none of
+ * it: they read as convert, call, convert.
+ */
+import { WindshiftError } from "../errors.ts";
+import { type MethodName, methodPaths } from "../rpc.ts";
+import type { CallStatus, Engine, EngineCall, EngineHandler } from "./engine/engine.ts";
+import { asWindshiftError, toStatus } from "./errors.ts";
+
+/** A call as interceptors and handlers see it. */
+export interface ServerCall {
+  /** `package.Service/Method`, the method's own name also where the client used an alias. */
+  readonly name: string;
+  readonly engineCall: EngineCall;
+  /** When the call ends by itself, in milliseconds since the epoch; `Infinity` for streams without a deadline. */
+  deadlineMs: number;
+  /** For interceptors: when the call began, on the monotonic clock. */
+  readonly startedAt: number;
+  /** Trace context that whatever the call stores shall carry. */
+  traceParent: string | undefined;
+  traceState: string | undefined;
+  /** For the tracing interceptor alone. */
+  span: unknown;
+  readonly isUnary: boolean;
+}
+
+/** Looks at every call when it begins and ends. */
+export interface Interceptor {
+  /** May refuse the call by throwing. */
+  start?(call: ServerCall): void;
+  /** Exactly once; `error` is what the status was made from. */
+  end?(call: ServerCall, status: CallStatus, error: WindshiftError | undefined): void;
+}
+
+/** A call with one request and one response. */
+export interface UnaryCall<Request, Response> extends ServerCall {
+  readonly request: Request;
+  /** Ends the call well. */
+  respond(response: Response): void;
+  /** Ends the call with an error of any kind. */
+  fail(error: unknown): void;
+}
+
+/** A call with messages both ways. */
+export interface BidiCall<Request, Response> extends ServerCall {
+  onMessage: ((request: Request) => void) | undefined;
+  /** The client sends no more. */
+  onHalfClose: (() => void) | undefined;
+  /** The client left, or its deadline passed. Not called after `end` or `fail`. */
+  onCancel: (() => void) | undefined;
+  onDrain: (() => void) | undefined;
+  /** False: over the limit, wait for `onDrain`. */
+  send(response: Response): boolean;
+  pause(): void;
+  resume(): void;
+  end(): void;
+  fail(error: unknown): void;
+}
+
+/** A method as it is served: its name, and how its messages are coded. */
+export interface Method<Request, Response> {
+  readonly method: MethodName;
+  /** Throws on bytes that are not such a message. */
+  decode(bytes: Uint8Array): Request;
+  encode(response: Response): Uint8Array;
+}
+
+const OK: CallStatus = { code: 0, message: "" };
+
+/** Registers methods with an engine, behind interceptors. */
+export class Router {
+  readonly #engine: Engine;
+  readonly #interceptors: readonly Interceptor[];
+
+  constructor(engine: Engine, interceptors: readonly Interceptor[]) {
+    this.#engine = engine;
+    this.#interceptors = interceptors;
+  }
+
+  /** Serves a unary method with callbacks: for hot methods. */
+  unary<Request, Response>(
+    method: Method<Request, Response>,
+    handler: (call: UnaryCall<Request, Response>) => void,
+  ): void {
+    this.#register(method, {
+      kind: "unary",
+      handle: (engineCall, bytes) => {
+        const call = new Unary(this.#interceptors, method, engineCall);
+        call.run(bytes, handler);
+      },
+    });
+  }
+
+  /** Serves a unary method with an async function: for all others. */
+  async<Request, Response>(
+    method: Method<Request, Response>,
+    handler: (request: Request, call: ServerCall) => Promise<Response>,
+  ): void {
+    this.unary(method, (call) => {
+      handler(call.request, call).then(
+        (response) => call.respond(response),
+        (error: unknown) => call.fail(error),
+      );
+    });
+  }
+
+  /** Serves a method with messages both ways. */
+  bidi<Request, Response>(
+    method: Method<Request, Response>,
+    handler: (call: BidiCall<Request, Response>) => void,
+  ): void {
+    this.#register(method, {
+      kind: "bidi",
+      handle: (engineCall) => {
+        const call = new Bidi(this.#interceptors, method, engineCall);
+        call.run(handler);
+      },
+    });
+  }
+
+  #register({ method }: { readonly method: MethodName }, handler: EngineHandler): void {
+    for (const path of methodPaths(method)) this.#engine.handle(path, handler);
+  }
+}
+
+abstract class BaseCall<Request, Response> implements ServerCall {
+  readonly name: string;
+  readonly engineCall: EngineCall;
+  readonly startedAt = performance.now();
+  deadlineMs: number;
+  traceParent: string | undefined;
+  traceState: string | undefined;
+  span: unknown;
+  abstract readonly isUnary: boolean;
+  protected readonly method: Method<Request, Response>;
+  readonly #interceptors: readonly Interceptor[];
+  #ended = false;
+
+  constructor(interceptors: readonly Interceptor[], method: Method<Request, Response>, engineCall: EngineCall) {
+    this.#interceptors = interceptors;
+    this.method = method;
+    this.engineCall = engineCall;
+    this.name = `${method.method.service}/${method.method.name}`;
+    this.deadlineMs = engineCall.deadlineMs ?? Infinity;
+  }
+
+  /** False when an interceptor refused. */
+  protected begin(): boolean {
+    try {
+      for (const interceptor of this.#interceptors) interceptor.start?.(this);
+      return true;
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+  }
+
+  fail(error: unknown): void {
+    const ours = asWindshiftError(error);
+    this.finish(toStatus(ours), ours);
+  }
+
+  protected finish(status: CallStatus, error: WindshiftError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.engineCall.end(status);
+    for (const interceptor of this.#interceptors) interceptor.end?.(this, status, error);
+  }
+
+  protected left(deadlineExceeded: boolean): void {
+    const error = deadlineExceeded
+      ? new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed")
+      : new WindshiftError("CANCELLED", "the client cancelled the call");
+    this.finish(toStatus(error), error);
+  }
+
+  protected decode(bytes: Uint8Array): Request {
+    try {
+      return this.method.decode(bytes);
+    } catch (cause) {
+      if (cause instanceof WindshiftError) throw cause;
+      const text = `the request is not a valid ${this.name} message: ${(cause as Error).message}`;
+      throw new WindshiftError("MALFORMED_MESSAGE", text, { cause });
+    }
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+}
+
+class Unary<Request, Response> extends BaseCall<Request, Response> implements UnaryCall<Request, Response> {
+  readonly isUnary = true;
+  #request: Request | undefined;
+
+  get request(): Request {
+    return this.#request!;
+  }
+
+  run(bytes: Uint8Array, handler: (call: UnaryCall<Request, Response>) => void): void {
+    this.engineCall.onCancel = (deadlineExceeded) => this.left(deadlineExceeded);
+    if (!this.begin()) return;
+    try {
+      this.#request = this.decode(bytes);
+      handler(this);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  respond(response: Response): void {
+    if (this.ended) return;
+    this.engineCall.send(this.method.encode(response));
+    this.finish(OK, undefined);
+  }
+}
+
+class Bidi<Request, Response> extends BaseCall<Request, Response> implements BidiCall<Request, Response> {
+  readonly isUnary = false;
+  onMessage: ((request: Request) => void) | undefined;
+  onHalfClose: (() => void) | undefined;
+  onCancel: (() => void) | undefined;
+  onDrain: (() => void) | undefined;
+
+  run(handler: (call: BidiCall<Request, Response>) => void): void {
+    const { engineCall } = this;
+    engineCall.onCancel = (deadlineExceeded) => {
+      this.left(deadlineExceeded);
+      this.onCancel?.();
+    };
+    engineCall.onDrain = () => this.onDrain?.();
+    engineCall.onHalfClose = () => {
+      if (!this.ended) this.#guard(() => this.onHalfClose?.());
+    };
+    engineCall.onMessage = (bytes) => {
+      if (!this.ended) this.#guard(() => this.onMessage?.(this.decode(bytes)));
+    };
+    if (this.begin()) this.#guard(() => handler(this));
+  }
+
+  send(response: Response): boolean {
+    return this.ended || this.engineCall.send(this.method.encode(response));
+  }
+
+  pause(): void {
+    this.engineCall.pause();
+  }
+
+  resume(): void {
+    this.engineCall.resume();
+  }
+
+  end(): void {
+    this.finish(OK, undefined);
+  }
+
+  #guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.fail(error);
+      this.onCancel?.();
+    }
+  }
+}

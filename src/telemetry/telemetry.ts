@@ -1,0 +1,173 @@
+/**
+ * Telemetry of one server: starts what the configuration asks for and nothing else. Metrics are always counted (that is
+ * one addition each) and always there for `/metrics`; the OpenTelemetry SDK is loaded only where something is exported,
+ * logged or scraped. Nothing is registered globally, except that OpenTelemetry's own complaints go to the log.
+ *
+ * The parts of the SDK are used directly: `sdk-node` loads every exporter there is (0.3 s and 40 MiB more) and, left to
+ * itself, sends logs to localhost.
+ */
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import type { Resource } from "@opentelemetry/resources";
+import { logDiagnostics } from "./diagnostics.ts";
+import type { Logger } from "./logger.ts";
+import { Metrics } from "./metrics.ts";
+import { type TraceCarrier, type TraceContext, traceContextReader } from "./trace-context.ts";
+import { Tracing } from "./tracing.ts";
+
+/** Where one kind of telemetry goes; without an endpoint nowhere. */
+export interface OtlpOptions {
+  readonly endpoint: string | undefined;
+  readonly timeoutMs: number;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** What to record and where to send it. */
+export interface TelemetryOptions {
+  /** No spans and no exports; metrics are still counted. */
+  readonly disabled: boolean;
+  readonly serviceName: string;
+  readonly resourceAttributes: Readonly<Record<string, string>>;
+  /** As in `OTEL_PROPAGATORS`. */
+  readonly propagators: readonly string[];
+  /** Finished spans go to the log. */
+  readonly tracingLog: boolean;
+  readonly sampler: { readonly name: string; readonly ratio: number };
+  readonly traces: OtlpOptions;
+  readonly metrics: OtlpOptions & {
+    readonly intervalMs: number;
+    /** At most the interval. */
+    readonly collectTimeoutMs: number;
+  };
+}
+
+/** What the telemetry cannot find in its options. */
+export interface TelemetryContext {
+  /** The server's version. */
+  readonly version: string;
+  /** How long the last export may hold up the end; 2 s unless given. */
+  readonly flushTimeoutMs?: number;
+}
+
+/** Running telemetry. Disposing it sends what is still waiting, within a time limit. */
+export interface Telemetry extends AsyncDisposable {
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+  /** False: every span would be thrown away, so do not begin one. */
+  readonly tracingEnabled: boolean;
+  /** The trace that a call belongs to, if the configuration lets it count. */
+  readTraceContext(carrier: TraceCarrier): TraceContext;
+  /** All metrics in the Prometheus text format. */
+  renderPrometheus(): Promise<string>;
+}
+
+const FLUSH_TIMEOUT_MS = 2000;
+const SCOPE_NAME = "windshift";
+
+/** Starts the telemetry of one server. */
+export async function startTelemetry(
+  options: TelemetryOptions,
+  logger: Logger,
+  { version, flushTimeoutMs = FLUSH_TIMEOUT_MS }: TelemetryContext,
+): Promise<Telemetry> {
+  const metrics = new Metrics();
+  const resource = resourceAttributes(options, version);
+  const stops: (() => Promise<void>)[] = [];
+  const tracing = await startTracing(options, logger, version, resource, stops);
+  await startMetricExport(options, metrics, version, resource, stops);
+  // After the exporters: reading OTEL_… variables with a unit, they would complain that `10s` is not a number.
+  if (stops.length > 0) logDiagnostics(logger);
+
+  let render: Promise<() => Promise<string>> | undefined;
+  return {
+    metrics,
+    tracing,
+    tracingEnabled: tracing.enabled,
+    readTraceContext: traceContextReader(options.propagators),
+    renderPrometheus: async () => (await (render ??= loadRenderer(metrics, version, resource)))(),
+    [Symbol.asyncDispose]: async () => {
+      metrics.stop();
+      await within(flushTimeoutMs, Promise.allSettled(stops.map((stop) => stop())), () =>
+        logger.warn({ flushTimeoutMs }, "telemetry was not sent in time"),
+      );
+    },
+  };
+}
+
+async function startTracing(
+  { disabled, tracingLog, traces, sampler }: TelemetryOptions,
+  logger: Logger,
+  version: string,
+  attributes: Attributes,
+  stops: (() => Promise<void>)[],
+): Promise<Tracing> {
+  const { endpoint } = traces;
+  if (disabled || (endpoint === undefined && !tracingLog)) return new Tracing();
+  const { createSampler, createTracer, logSpanProcessor } = await import("./sdk.ts");
+  const processors = [];
+  if (tracingLog) processors.push(logSpanProcessor(logger));
+  if (endpoint !== undefined) {
+    const { otlpSpanProcessor } = await import("./otlp.ts");
+    processors.push(otlpSpanProcessor({ ...traces, endpoint }));
+  }
+  const scope = { name: SCOPE_NAME, version };
+  const resource = await createResource(attributes);
+  const { tracer, stop } = createTracer(scope, resource, createSampler(sampler.name, sampler.ratio), processors);
+  stops.push(stop);
+  return new Tracing(tracer);
+}
+
+async function startMetricExport(
+  { disabled, metrics: target }: TelemetryOptions,
+  metrics: Metrics,
+  version: string,
+  attributes: Attributes,
+  stops: (() => Promise<void>)[],
+): Promise<void> {
+  const { endpoint } = target;
+  if (disabled || endpoint === undefined) return;
+  const { otlpMeterProvider } = await import("./otlp.ts");
+  const { metricProducer } = await import("./metric-producer.ts");
+  const producer = metricProducer(metrics, { name: SCOPE_NAME, version }, "otlp");
+  const provider = otlpMeterProvider({ ...target, endpoint }, producer, await createResource(attributes));
+  stops.push(() => provider.shutdown());
+}
+
+async function loadRenderer(metrics: Metrics, version: string, attributes: Attributes): Promise<() => Promise<string>> {
+  const { prometheusRenderer } = await import("./prometheus.ts");
+  const { metricProducer } = await import("./metric-producer.ts");
+  const producer = metricProducer(metrics, { name: SCOPE_NAME, version }, "prometheus");
+  return prometheusRenderer(producer, await createResource(attributes));
+}
+
+type Attributes = Readonly<Record<string, string | number>>;
+
+/** What identifies this process in traces and metrics; the operator's attributes win, the service's name over all. */
+function resourceAttributes({ serviceName, resourceAttributes: own }: TelemetryOptions, version: string): Attributes {
+  return {
+    "service.version": version,
+    "service.instance.id": randomUUID(),
+    "host.name": hostname(),
+    "process.pid": process.pid,
+    "process.runtime.name": "nodejs",
+    "process.runtime.version": process.versions.node,
+    ...own,
+    "service.name": serviceName,
+  };
+}
+
+async function createResource(attributes: Attributes): Promise<Resource> {
+  const { defaultResource, resourceFromAttributes } = await import("@opentelemetry/resources");
+  return defaultResource().merge(resourceFromAttributes(attributes));
+}
+
+/** Waits for `work`, at most so long. The work itself goes on. */
+async function within(milliseconds: number, work: Promise<unknown>, onTimeout: () => void): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => {
+    onTimeout();
+    resolve();
+  }, milliseconds);
+  await Promise.race([work, promise]);
+  clearTimeout(timer);
+}

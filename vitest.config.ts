@@ -1,0 +1,23 @@
+import { defineConfig } from "vitest/config";
+
+/** Servers start within a test: a busy machine with two cores takes its time. */
+const REAL_SERVERS = { testTimeout: 60_000, hookTimeout: 60_000 };
+
+export default defineConfig({
+  test: {
+    reporters: process.env["CI"] === undefined ? ["default"] : ["default"],
+    coverage: {
+      provider: "v8",
+      include: ["src/**"],
+      exclude: ["src/gen/**"],
+      reporter: ["text"],
+    },
+    projects: [
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      {
+        test: { name: "integration", include: ["test/integration/**/*.test.ts"], maxWorkers: 2, ...REAL_SERVERS },
+      },
+      { test: { name: "interop", include: ["test/interop/**/*.test.ts"], maxWorkers: 2, ...REAL_SERVERS } },
+    ],
+  },
+});
