@@ -39,6 +39,7 @@ export default defineConfig({
     "unicorn/no-useless-spread": "off",
     "vitest/no-conditional-expect": "off",
     "vitest/expect-expect": "off",
+    "vitest/no-standalone-expect": "off",
     // Functions in options and fixtures do not use `this`.
     "typescript/unbound-method": "off",
     "no-empty-pattern": ["error", { allowObjectPatternsAsParameters: true }],
