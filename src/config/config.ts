@@ -81,7 +81,7 @@ export interface Config {
 }
 
 /** Where one kind of telemetry goes; without an endpoint nowhere. */
-export interface OtlpConfig {
+interface OtlpConfig {
   readonly endpoint: string | undefined;
   readonly timeoutMs: number;
   readonly headers: Readonly<Record<string, string>>;

@@ -41,7 +41,7 @@ const DURATION_PARTS = /(\d+(?:\.\d+)?)(ms|s|m|h)/g;
 const MAX_DURATION = "596h";
 
 /** Milliseconds of `10s`, `500ms`, `1h30m`; a bare number is seconds. */
-export function parseDuration(text: string): number | undefined {
+function parseDuration(text: string): number | undefined {
   if (isNumber(text)) return Math.round(Number(text) * 1000);
   if (!DURATION.test(text)) return undefined;
   let total = 0;
@@ -62,14 +62,14 @@ const BYTES: Readonly<Record<string, number>> = {
 };
 
 /** Bytes of `4MiB`, `64KiB`, `1GB` or a bare number. */
-export function parseBytes(text: string): number | undefined {
+function parseBytes(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text);
   const factor = BYTES[match?.[2]?.toLowerCase() ?? "?"];
   return match === null || factor === undefined ? undefined : Math.round(Number(match[1]) * factor);
 }
 
 /** The entries of `key=value,key=value`, percent-decoded as OpenTelemetry writes them. */
-export function parsePairs(text: string): Readonly<Record<string, string>> | undefined {
+function parsePairs(text: string): Readonly<Record<string, string>> | undefined {
   const pairs: Record<string, string> = {};
   for (const entry of text.split(",")) {
     if (entry.trim() === "") continue;
@@ -86,7 +86,7 @@ export function parsePairs(text: string): Readonly<Record<string, string>> | und
 }
 
 /** The trimmed entries of a comma separated list. */
-export function parseList(text: string): string[] {
+function parseList(text: string): string[] {
   return text.split(",").map((entry) => entry.trim());
 }
 

@@ -403,4 +403,4 @@ export const TABLE = [
 ] as const;
 
 /** Every variable that the daemon reads. */
-export const VARIABLES: readonly Variable[] = TABLE;
+export const VARIABLES: readonly Variable[] = [...TABLE];

@@ -13,7 +13,7 @@ export interface ReadinessCheck {
 }
 
 /** Result of one check, as `/readyz` shows it. */
-export interface CheckResult {
+interface CheckResult {
   readonly name: string;
   readonly ok: boolean;
   readonly reason?: string;

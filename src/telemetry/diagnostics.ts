@@ -17,7 +17,7 @@ export function logDiagnostics(logger: Logger): void {
 export function diagLogger(logger: Logger, now: () => number = () => performance.now()): DiagLogger {
   const last = new Map<string, number>();
   const write = (message: string, ...details: unknown[]): void => {
-    const text = [message, ...details.map(String)].join(" ");
+    const text = [readable(message), ...details.map(String)].join(" ");
     // Times and counters differ between repetitions, their beginnings do not.
     const key = text.slice(0, 60);
     if (now() - (last.get(key) ?? -Infinity) < QUIET_MS) return;
@@ -27,4 +27,15 @@ export function diagLogger(logger: Logger, now: () => number = () => performance
   };
   const drop = (): void => {};
   return { error: write, warn: write, info: drop, debug: drop, verbose: drop };
+}
+
+/** Exceptions arrive as JSON with their stack in it: the message is what an operator can use. */
+function readable(message: string): string {
+  if (!message.startsWith('{"stack":')) return message;
+  try {
+    const error: unknown = JSON.parse(message);
+    return typeof error === "object" && error !== null && "message" in error ? String(error.message) : message;
+  } catch {
+    return message;
+  }
 }

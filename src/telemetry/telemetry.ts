@@ -16,7 +16,7 @@ import { type TraceCarrier, type TraceContext, traceContextReader } from "./trac
 import { Tracing } from "./tracing.ts";
 
 /** Where one kind of telemetry goes; without an endpoint nowhere. */
-export interface OtlpOptions {
+interface OtlpOptions {
   readonly endpoint: string | undefined;
   readonly timeoutMs: number;
   readonly headers: Readonly<Record<string, string>>;

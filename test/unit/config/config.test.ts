@@ -1,4 +1,7 @@
-import { describe, expect, test } from "vitest";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { type Config, type Surroundings, readConfig } from "../../../src/config/config.ts";
 import { ConfigError, type Environment } from "../../../src/config/env.ts";
 
@@ -271,4 +274,14 @@ test("everything that is wrong is in one error", () => {
   const message = refusal({ GRPC_PORT: "x", NATS_URL: "", NATS_USER: "u", OTEL_TRACES_SAMPLER: "some" });
   expect(message).toMatch(/has 4 faults/);
   for (const name of ["GRPC_PORT", "NATS_URL", "NATS_PASSWORD", "OTEL_TRACES_SAMPLER"]) expect(message).toContain(name);
+});
+
+test("secrets and certificates are looked up in the real file system", () => {
+  const folder = mkdtempSync(join(tmpdir(), "config-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const token = join(folder, "token");
+  writeFileSync(token, "s3cret\n");
+  const env = { NATS_URL: "a", NATS_TOKEN_FILE: token, NATS_TLS_CA_FILE: token };
+  expect(readConfig(env).nats).toMatchObject({ auth: { kind: "token", token: "s3cret" }, tls: { caFile: token } });
+  expect(() => readConfig({ ...env, NATS_TLS_CA_FILE: join(folder, "none") })).toThrow(/NATS_TLS_CA_FILE=.*ENOENT/);
 });

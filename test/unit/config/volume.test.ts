@@ -41,6 +41,11 @@ test("a link into a volume lies on it", () => {
   expect(isOnVolume(join(folder, "other"), () => table)).toBe(false);
 });
 
+test("the real mount table is read", () => {
+  // The process file system is a mount of its own wherever there is a mount table.
+  expect(isOnVolume("/proc/self")).toBe(true);
+});
+
 test("a system without a mount table is no container", () => {
   const fail = (): string => {
     throw new Error("ENOENT");

@@ -24,3 +24,18 @@ test("a complaint of OpenTelemetry is a warning, and repeated at most once a min
     { level: "warn", telemetry: expect.stringMatching(/3$/) },
   ]);
 });
+
+test.each([
+  ['{"stack":"Error: away\\n at x","message":"away","name":"Error"}', "away"],
+  ['{"stack":"Error', '{"stack":"Error'],
+  ['{"stack":"x"}', '{"stack":"x"}'],
+])("of the exception %s the message is logged", (complaint, expected) => {
+  const lines: string[] = [];
+  const logger = createLogger({
+    level: "info",
+    development: false,
+    destination: { write: (line) => lines.push(line) },
+  });
+  diagLogger(logger).error(complaint);
+  expect(JSON.parse(lines[0] ?? "")).toMatchObject({ telemetry: expected });
+});

@@ -41,7 +41,7 @@ describe("a traceparent", () => {
   test("survives being written and read", () => {
     const hex = (length: number): fc.Arbitrary<string> =>
       fc
-        .string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: length, maxLength: length })
+        .string({ unit: fc.constantFrom(..."0123456789abcdef".split("")), minLength: length, maxLength: length })
         .filter((text) => /[^0]/.test(text));
     const parts = fc.record({ traceId: hex(32), spanId: hex(16), flags: fc.nat(255) });
     fc.assert(
@@ -52,7 +52,9 @@ describe("a traceparent", () => {
   });
 
   test("is refused, whatever else a client sends", () => {
-    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => parseTraceParent(text) === undefined));
+    fc.assert(
+      fc.property(fc.string({ unit: "binary", maxLength: 60 }), (text) => parseTraceParent(text) === undefined),
+    );
   });
 });
 
