@@ -6,8 +6,7 @@
 import { Metadata } from "@grpc/grpc-js";
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-grpc";
-import type { Resource } from "@opentelemetry/resources";
-import { MeterProvider, type MetricProducer, PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
+import { type MetricProducer, type MetricReader, PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
 import { BatchSpanProcessor, type SpanProcessor } from "@opentelemetry/sdk-trace";
 
 /** Where one kind of telemetry goes. */
@@ -26,19 +25,17 @@ export function otlpSpanProcessor(target: OtlpTarget): SpanProcessor {
   return new BatchSpanProcessor({ exporter, exportTimeoutMillis: target.timeoutMs });
 }
 
-/** A provider that sends the producer's metrics every `intervalMs`. */
-export function otlpMeterProvider(
+/** A reader that sends the producer's metrics every `intervalMs`. */
+export function otlpMetricReader(
   target: OtlpTarget & { readonly intervalMs: number; readonly collectTimeoutMs: number },
   producer: MetricProducer,
-  resource: Resource,
-): MeterProvider {
-  const reader = new PeriodicExportingMetricReader({
+): MetricReader {
+  return new PeriodicExportingMetricReader({
     exporter: new OTLPMetricExporter(exporterOptions(target)),
     exportIntervalMillis: target.intervalMs,
     exportTimeoutMillis: target.collectTimeoutMs,
     metricProducers: [producer],
   });
-  return new MeterProvider({ resource, readers: [reader] });
 }
 
 function exporterOptions({ endpoint, timeoutMs, headers }: OtlpTarget): {

@@ -1,10 +1,7 @@
 /**
  * Telemetry of one server: starts what the configuration asks for and nothing else. Metrics are always counted (that is
  * one addition each) and always there for `/metrics`; the OpenTelemetry SDK is loaded only where something is exported,
- * logged or scraped. Nothing is registered globally, except that OpenTelemetry's own complaints go to the log.
- *
- * The parts of the SDK are used directly: `sdk-node` loads every exporter there is (0.3 s and 40 MiB more) and, left to
- * itself, sends logs to localhost.
+ * logged or scraped.
  */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
@@ -12,6 +9,7 @@ import type { Resource } from "@opentelemetry/resources";
 import { logDiagnostics } from "./diagnostics.ts";
 import type { Logger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
+import type { RunningSdk } from "./sdk.ts";
 import { type TraceCarrier, type TraceContext, traceContextReader } from "./trace-context.ts";
 import { Tracing } from "./tracing.ts";
 
@@ -72,11 +70,11 @@ export async function startTelemetry(
 ): Promise<Telemetry> {
   const metrics = new Metrics();
   const resource = resourceAttributes(options, version);
-  const stops: (() => Promise<void>)[] = [];
-  const tracing = await startTracing(options, logger, version, resource, stops);
-  await startMetricExport(options, metrics, version, resource, stops);
+  const sdk = await startExport(options, metrics, logger, version, resource);
+  const isTracing = options.tracingLog || options.traces.endpoint !== undefined;
+  const tracing = new Tracing(isTracing ? sdk?.getTracer(SCOPE_NAME, version) : undefined);
   // After the exporters: reading OTEL_… variables with a unit, they would complain that `10s` is not a number.
-  if (stops.length > 0) logDiagnostics(logger);
+  if (sdk !== undefined) logDiagnostics(logger);
 
   let render: Promise<() => Promise<string>> | undefined;
   return {
@@ -87,50 +85,39 @@ export async function startTelemetry(
     renderPrometheus: async () => (await (render ??= loadRenderer(metrics, version, resource)))(),
     [Symbol.asyncDispose]: async () => {
       metrics.stop();
-      await within(flushTimeoutMs, Promise.allSettled(stops.map((stop) => stop())), () =>
+      if (sdk === undefined) return;
+      await within(flushTimeoutMs, Promise.allSettled([sdk.stop()]), () =>
         logger.warn({ flushTimeoutMs }, "telemetry was not sent in time"),
       );
     },
   };
 }
 
-async function startTracing(
-  { disabled, tracingLog, traces, sampler }: TelemetryOptions,
+async function startExport(
+  { disabled, tracingLog, traces, sampler, metrics: target }: TelemetryOptions,
+  metrics: Metrics,
   logger: Logger,
   version: string,
   attributes: Attributes,
-  stops: (() => Promise<void>)[],
-): Promise<Tracing> {
-  const { endpoint } = traces;
-  if (disabled || (endpoint === undefined && !tracingLog)) return new Tracing();
-  const { createSampler, createTracer, logSpanProcessor } = await import("./sdk.ts");
-  const processors = [];
-  if (tracingLog) processors.push(logSpanProcessor(logger));
-  if (endpoint !== undefined) {
+): Promise<RunningSdk | undefined> {
+  if (disabled) return undefined;
+  const spanProcessors = [];
+  const metricReaders = [];
+  if (tracingLog) spanProcessors.push((await import("./sdk.ts")).logSpanProcessor(logger));
+  if (traces.endpoint !== undefined) {
     const { otlpSpanProcessor } = await import("./otlp.ts");
-    processors.push(otlpSpanProcessor({ ...traces, endpoint }));
+    spanProcessors.push(otlpSpanProcessor({ ...traces, endpoint: traces.endpoint }));
   }
-  const scope = { name: SCOPE_NAME, version };
+  if (target.endpoint !== undefined) {
+    const { otlpMetricReader } = await import("./otlp.ts");
+    const { metricProducer } = await import("./metric-producer.ts");
+    const producer = metricProducer(metrics, { name: SCOPE_NAME, version }, "otlp");
+    metricReaders.push(otlpMetricReader({ ...target, endpoint: target.endpoint }, producer));
+  }
+  if (spanProcessors.length + metricReaders.length === 0) return undefined;
+  const { createSampler, startSdk } = await import("./sdk.ts");
   const resource = await createResource(attributes);
-  const { tracer, stop } = createTracer(scope, resource, createSampler(sampler.name, sampler.ratio), processors);
-  stops.push(stop);
-  return new Tracing(tracer);
-}
-
-async function startMetricExport(
-  { disabled, metrics: target }: TelemetryOptions,
-  metrics: Metrics,
-  version: string,
-  attributes: Attributes,
-  stops: (() => Promise<void>)[],
-): Promise<void> {
-  const { endpoint } = target;
-  if (disabled || endpoint === undefined) return;
-  const { otlpMeterProvider } = await import("./otlp.ts");
-  const { metricProducer } = await import("./metric-producer.ts");
-  const producer = metricProducer(metrics, { name: SCOPE_NAME, version }, "otlp");
-  const provider = otlpMeterProvider({ ...target, endpoint }, producer, await createResource(attributes));
-  stops.push(() => provider.shutdown());
+  return startSdk({ resource, sampler: createSampler(sampler.name, sampler.ratio), spanProcessors, metricReaders });
 }
 
 async function loadRenderer(metrics: Metrics, version: string, attributes: Attributes): Promise<() => Promise<string>> {

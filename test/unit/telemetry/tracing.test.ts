@@ -1,8 +1,8 @@
 import { SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import { emptyResource } from "@opentelemetry/resources";
-import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor } from "@opentelemetry/sdk-trace";
+import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
 import { describe, expect, test } from "vitest";
-import { createSampler, createTracer } from "../../../src/telemetry/sdk.ts";
+import { createSampler } from "../../../src/telemetry/sdk.ts";
 import { NO_TRACE } from "../../../src/telemetry/trace-context.ts";
 import { SPANS, Tracing } from "../../../src/telemetry/tracing.ts";
 
@@ -13,10 +13,13 @@ const EVENT = { stream: "orders", consumer: "billing", subject: "orders.created"
 
 function startTracing(sampler = "parentbased_always_on", ratio = 1): { tracing: Tracing; spans: () => ReadableSpan[] } {
   const exporter = new InMemorySpanExporter();
-  const processors = [new SimpleSpanProcessor({ exporter })];
-  const scope = { name: "test", version: "0" };
-  const { tracer } = createTracer(scope, emptyResource(), createSampler(sampler, ratio), processors);
-  return { tracing: new Tracing(tracer), spans: () => exporter.getFinishedSpans() };
+  const spanProcessors = [new SimpleSpanProcessor({ exporter })];
+  const provider = new TracerProvider({
+    resource: emptyResource(),
+    sampler: createSampler(sampler, ratio),
+    spanProcessors,
+  });
+  return { tracing: new Tracing(provider.getTracer("test")), spans: () => exporter.getFinishedSpans() };
 }
 
 describe("without a tracer", () => {
