@@ -1,0 +1,45 @@
+/** What a benchmark measured, and how it is printed. */
+import { cpus, release, totalmem } from "node:os";
+
+/** Figures of one scenario. */
+export interface Figures {
+  readonly operations: number;
+  readonly seconds: number;
+  /** Server CPU time, in microseconds, over all operations. */
+  readonly cpuMicros: number;
+  /** Latency of single operations in milliseconds; empty where there is none. */
+  readonly latencies: Float64Array;
+}
+
+/** Figures with the scenario's name. */
+export interface Result extends Figures {
+  readonly name: string;
+}
+
+/** One line about the machine. */
+export function cpuModel(): string {
+  const [first] = cpus();
+  const memory = Math.round(totalmem() / 2 ** 30);
+  return `${first?.model ?? "unknown CPU"}, ${cpus().length} cores, ${memory} GiB, Linux ${release()}, Node ${process.versions.node}`;
+}
+
+/** A Markdown table. */
+export function formatReport(results: readonly Result[]): string {
+  const rows = results.map((result) => {
+    const sorted = result.latencies.toSorted();
+    return [
+      result.name,
+      Math.round(result.operations / result.seconds).toLocaleString("en"),
+      (result.cpuMicros / result.operations).toFixed(1),
+      ...[0.5, 0.99, 0.999].map((share) => percentile(sorted, share)),
+    ];
+  });
+  const head = ["scenario", "operations/s", "server CPU µs/op", "p50 ms", "p99 ms", "p99.9 ms"];
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return ["", line(head), line(head.map((_, i) => (i === 0 ? "---" : "--:"))), ...rows.map(line), ""].join("\n");
+}
+
+function percentile(sorted: Float64Array, share: number): string {
+  const value = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+  return value === undefined ? "" : value.toFixed(2);
+}

@@ -1,0 +1,195 @@
+/** The loads. Requests are encoded once and sent as bytes, so that the client costs as little as it can. */
+import { create, toBinary } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import { PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { GetRequestSchema, SetRequestSchema } from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
+import { type Client, EVENTS, STATE } from "../support/client.ts";
+import type { Figures } from "./report.ts";
+import type { ServerUnderTest } from "./server-under-test.ts";
+
+/** How much load. */
+export interface Settings {
+  readonly seconds: number;
+  readonly events: number;
+  readonly connections: number;
+  readonly concurrency: number;
+  readonly size: number;
+}
+
+type Scenario = (server: ServerUnderTest, settings: Settings) => Promise<Figures>;
+
+const WARM_UP_SECONDS = 1;
+const KEYS = 1000;
+const WINDOW = 1000n;
+
+/** Every scenario by its name. */
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  publish: async (server, settings) => {
+    await ensureStream(server.clients[0]!);
+    const request = publishRequest(settings.size);
+    return closedLoop(server, settings, async (client) => client.raw(`${EVENTS}PublishEvent`, request));
+  },
+  "publish-one": async (server, settings) => {
+    await ensureStream(server.clients[0]!);
+    const request = publishRequest(settings.size);
+    const one = { ...settings, concurrency: 1 };
+    return closedLoop(server, one, async (client) => client.raw(`${EVENTS}PublishEvent`, request));
+  },
+  "consume-ack-1": async (server, settings) => consume(server, settings, 1),
+  "consume-ack-100": async (server, settings) => consume(server, settings, 100),
+  "end-to-end": endToEnd,
+  "state-set": async (server, settings) => {
+    await server.clients[0]!.ensureStore({ store: "bench" });
+    const requests = setRequests(settings.size);
+    return closedLoop(server, settings, async (client, i) => client.raw(`${STATE}Set`, requests[i % KEYS]!));
+  },
+  "state-get": async (server, settings) => {
+    await server.clients[0]!.ensureStore({ store: "bench" });
+    for (const request of setRequests(settings.size)) await server.clients[0]!.raw(`${STATE}Set`, request);
+    const requests = Array.from({ length: KEYS }, (_, i) =>
+      toBinary(GetRequestSchema, create(GetRequestSchema, { store: "bench", key: `key-${i}` })),
+    );
+    return closedLoop(server, settings, async (client, i) => client.raw(`${STATE}Get`, requests[i % KEYS]!));
+  },
+  "state-compare-and-swap": async (server, settings) => {
+    await server.clients[0]!.ensureStore({ store: "bench" });
+    const revisions = new Map<number, bigint>();
+    const value = payload(settings.size);
+    return closedLoop(server, settings, async (client, _i, worker) => {
+      const lastRevision = revisions.get(worker) ?? 0n;
+      const { revision } = await client.set({ store: "bench", key: `cas-${worker}`, value, lastRevision });
+      revisions.set(worker, revision);
+    });
+  },
+};
+
+function payload(size: number) {
+  return create(AnySchema, { typeUrl: "type.googleapis.com/bench.v1.Bytes", value: new Uint8Array(size).fill(7) });
+}
+
+function publishRequest(size: number): Uint8Array {
+  return toBinary(
+    PublishEventRequestSchema,
+    create(PublishEventRequestSchema, { subject: "bench.event", data: payload(size) }),
+  );
+}
+
+function setRequests(size: number): Uint8Array[] {
+  const value = payload(size);
+  return Array.from({ length: KEYS }, (_, i) =>
+    toBinary(SetRequestSchema, create(SetRequestSchema, { store: "bench", key: `key-${i}`, value })),
+  );
+}
+
+async function ensureStream(client: Client): Promise<void> {
+  await client.ensureStream({ name: "bench", source: { case: "subjects", value: { subjects: ["bench.>"] } } });
+}
+
+/** Keeps so many calls in flight: each worker calls again when its call has ended. */
+async function closedLoop(
+  server: ServerUnderTest,
+  { seconds, concurrency }: Settings,
+  call: (client: Client, index: number, worker: number) => Promise<unknown>,
+): Promise<Figures> {
+  const { clients } = server;
+  let index = 0;
+  const run = async (durationMs: number): Promise<number[]> => {
+    const end = performance.now() + durationMs;
+    const latencies: number[] = [];
+    const worker = async (_: unknown, number: number): Promise<void> => {
+      const client = clients[number % clients.length]!;
+      for (let start = performance.now(); start < end;) {
+        await call(client, index++, number);
+        const now = performance.now();
+        latencies.push(now - start);
+        start = now;
+      }
+    };
+    await Promise.all(Array.from({ length: concurrency }, worker));
+    return latencies;
+  };
+  await run(WARM_UP_SECONDS * 1000);
+  const cpu = server.cpuMicros();
+  const start = performance.now();
+  const latencies = await run(seconds * 1000);
+  return {
+    operations: latencies.length,
+    seconds: (performance.now() - start) / 1000,
+    cpuMicros: server.cpuMicros() - cpu,
+    latencies: Float64Array.from(latencies),
+  };
+}
+
+/** Works off a backlog: from the subscription to the last confirmation. */
+async function consume(server: ServerUnderTest, { events, size }: Settings, ackBatch: number): Promise<Figures> {
+  const [client] = server.clients;
+  await ensureStream(client!);
+  await fill(client!, events, size);
+  const consumer = { stream: "bench", name: "bench", subjects: ["bench.>"] };
+  await client!.ensureConsumer({ ...consumer, from: { pointer: { case: "start", value: true } } });
+  const cpu = server.cpuMicros();
+  const start = performance.now();
+  const call = client!.events();
+  const { promise: done, resolve } = Promise.withResolvers<void>();
+  let received = 0;
+  let confirmed = 0;
+  let ids: bigint[] = [];
+  call.stream.on("data", () => {
+    const { response } = call.received.pop()!;
+    if (response.case === "event") {
+      received += 1;
+      ids.push(response.value.id);
+      if (ids.length >= ackBatch || received === events) {
+        call.send({ case: "ack", value: { ids } });
+        ids = [];
+      }
+    } else if (response.case === "ackConfirmation") {
+      confirmed += response.value.ids.length;
+      if (confirmed === events) resolve();
+    }
+  });
+  call.send({ case: "subscribe", value: { stream: "bench", consumer: "bench", maxProcessingEvents: WINDOW } });
+  await done;
+  const seconds = (performance.now() - start) / 1000;
+  const cpuMicros = server.cpuMicros() - cpu;
+  await call.cancel();
+  return { operations: events, seconds, cpuMicros, latencies: new Float64Array() };
+}
+
+async function fill(client: Client, events: number, size: number): Promise<void> {
+  const request = publishRequest(size);
+  let left = events;
+  const worker = async (): Promise<void> => {
+    while (left-- > 0) await client.raw(`${EVENTS}PublishEvent`, request);
+  };
+  await Promise.all(Array.from({ length: 256 }, worker));
+}
+
+/** Publishes one event at a time and waits until it is received; acknowledges it meanwhile. */
+async function endToEnd(server: ServerUnderTest, settings: Settings): Promise<Figures> {
+  const [publisher, subscriber = publisher] = server.clients;
+  await ensureStream(publisher!);
+  await publisher!.ensureConsumer({ stream: "bench", name: "e2e", subjects: ["bench.>"] });
+  const call = await subscriber!.subscribe("bench", "e2e", WINDOW);
+  const request = publishRequest(settings.size);
+  let arrived: (() => void) | undefined;
+  call.stream.on("data", () => {
+    const { response } = call.received.pop()!;
+    if (response.case !== "event") return;
+    call.ack(response.value.id);
+    arrived?.();
+  });
+  const figures = await closedLoop(
+    { ...server, clients: [publisher!] },
+    { ...settings, concurrency: 1 },
+    async (client) => {
+      const receipt = new Promise<void>((resolve) => {
+        arrived = resolve;
+      });
+      await client.raw(`${EVENTS}PublishEvent`, request);
+      await receipt;
+    },
+  );
+  await call.cancel();
+  return figures;
+}
