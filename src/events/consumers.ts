@@ -5,9 +5,11 @@
 import { randomUUID } from "node:crypto";
 import type { ConsumerConfig, ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
-import { checkFilter, checkName } from "../names.ts";
+import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
+import { nanoseconds } from "../nats/units.ts";
+import { checkFilters } from "./filters.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
 /** What a consumer shall be. */
@@ -28,7 +30,6 @@ const DURABLE_INACTIVE_MS = 30 * 24 * 3600 * 1000;
 const EPHEMERAL_INACTIVE_MS = 3600 * 1000;
 /** Open pulls of all subscriptions together, up to two each; nats-server cannot change it later. */
 const MAX_WAITING = 32_768;
-const NANOSECONDS = 1_000_000;
 
 /** Creates, changes and deletes consumers. */
 export class Consumers {
@@ -41,7 +42,10 @@ export class Consumers {
   /** Creates the consumer, or changes what can be changed. Returns its id. */
   async ensure(spec: ConsumerSpec, call: ApiCall): Promise<string> {
     checkSpec(spec);
-    const name = spec.name ?? randomUUID();
+    return writing(this.#ensure(spec.name ?? randomUUID(), spec, call));
+  }
+
+  async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
     const names = { stream: spec.stream, consumer: name };
     const existing = spec.name === undefined ? undefined : await this.#find(spec.stream, name, { ...call, names });
     if (existing !== undefined) {
@@ -63,7 +67,7 @@ export class Consumers {
   async delete(stream: string, consumer: string, call: ApiCall): Promise<void> {
     checkName("stream", stream);
     checkName("id", consumer);
-    await this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
+    await writing(this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } }));
   }
 
   async #create(name: string, spec: ConsumerSpec, call: ApiCall): Promise<void> {
@@ -75,14 +79,14 @@ export class Consumers {
       ...(durable ? { durable_name: name } : {}),
       ...deliverPolicy(spec.from),
       ack_policy: "explicit",
-      ack_wait: timeoutMs(spec) * NANOSECONDS,
+      ack_wait: nanoseconds(timeoutMs(spec)),
       max_deliver: -1,
       ...filters(spec.subjects),
       replay_policy: "instant",
       max_waiting: MAX_WAITING,
       // Each subscription is bounded already.
       max_ack_pending: -1,
-      inactive_threshold: (durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS) * NANOSECONDS,
+      inactive_threshold: nanoseconds(durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS),
       ...(replicas > 1 ? { num_replicas: replicas } : {}),
     } as Partial<ConsumerConfig> & { name: string };
     await this.#api.putConsumer(spec.stream, config, "create", call);
@@ -91,7 +95,7 @@ export class Consumers {
   async #update(existing: ConsumerInfo, spec: ConsumerSpec, call: ApiCall): Promise<void> {
     checkUsable(existing, "name");
     const { filter_subject: _one, filter_subjects: _several, ...kept } = existing.config;
-    const config = { ...kept, ...filters(spec.subjects), ack_wait: timeoutMs(spec) * NANOSECONDS };
+    const config = { ...kept, ...filters(spec.subjects), ack_wait: nanoseconds(timeoutMs(spec)) };
     if (
       existing.config.ack_wait === config.ack_wait &&
       JSON.stringify(filtersOf(existing.config)) === JSON.stringify(spec.subjects)
@@ -140,7 +144,7 @@ function checkSpec(spec: ConsumerSpec): void {
   checkName("stream", spec.stream);
   if (spec.name !== undefined) checkName("name", spec.name);
   if (spec.subjects.length === 0) throw fieldError("MISSING_FIELD", "subjects", "must name at least one subject");
-  for (const [index, subject] of spec.subjects.entries()) checkFilter(`subjects[${index}]`, subject);
+  checkFilters("subjects", spec.subjects);
   const timeout = spec.processingTimeoutMs ?? 0;
   if (timeout !== 0 && timeout < MIN_PROCESSING_TIMEOUT_MS) {
     const problem = `${timeout} ms is not at least ${MIN_PROCESSING_TIMEOUT_MS} ms`;

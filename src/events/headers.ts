@@ -17,7 +17,8 @@ export interface EventHeaders extends TraceContext {
 }
 
 const TYPE_PREFIX = "type.googleapis.com/";
-const LINE_BREAKS = /[\r\n]+/g;
+const LINE_BREAK = /[\r\n]/g;
+const OUTER_BLANKS = /^[ \t]+|[ \t]+$/g;
 
 const MESSAGE_NAME = /^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$/;
 
@@ -32,9 +33,12 @@ export function typeUrlOf(dataType: string | undefined): string {
   return dataType === undefined ? "" : TYPE_PREFIX + dataType;
 }
 
-/** An idempotency key as it is stored: line breaks would make headers of their own, so they become blanks. */
+/**
+ * An idempotency key as it is stored: line breaks would make headers of their own, so each becomes a blank; blanks at the
+ * ends go. Just as the Go library writes it, since both have to know each other's keys.
+ */
 export function storedKey(key: string): string {
-  return key.replace(LINE_BREAKS, " ").trim();
+  return key.replace(LINE_BREAK, " ").replace(OUTER_BLANKS, "");
 }
 
 /** What to write into the header block of a publish. */

@@ -32,8 +32,6 @@ export interface EventPublishListener {
   onFailed(error: WindshiftError): void;
 }
 
-const MAX_KEY_LENGTH = 1024;
-
 /** Publishes events. */
 export class EventPublisher {
   readonly #publisher: JetStreamPublisher;
@@ -55,9 +53,6 @@ export class EventPublisher {
       throw fieldError("INVALID_VALUE", "timestamp", text);
     }
     const key = event.idempotencyKey === undefined ? "" : storedKey(event.idempotencyKey);
-    if (key.length > MAX_KEY_LENGTH) {
-      throw fieldError("INVALID_VALUE", "idempotency_key", `${quote(key)} is longer than ${MAX_KEY_LENGTH} characters`);
-    }
     const idempotencyKey = key === "" ? undefined : key;
     const headers = encodeHeaders({
       dataType: dataTypeOf(event.typeUrl),
@@ -67,7 +62,7 @@ export class EventPublisher {
       traceParent: event.traceParent,
       traceState: event.traceState,
     });
-    const size = headers.length + event.value.length;
+    const size = Buffer.byteLength(headers) + event.value.length;
     if (size > this.#maxPayload()) throw tooLarge(event.subject, size, this.#maxPayload());
     const publish: Publishing = new Publishing(this.#reader, listener, {
       subject: event.subject,

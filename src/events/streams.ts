@@ -5,9 +5,11 @@
  */
 import type { StreamConfig, StreamInfo, StreamSource } from "@nats-io/jetstream";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
-import { checkFilter, checkName } from "../names.ts";
+import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
+import { nanoseconds } from "../nats/units.ts";
+import { checkCount, checkFilters } from "./filters.ts";
 import { type StreamPointer, sourceStart } from "./stream-pointer.ts";
 import { parseTimestamp } from "./timestamp.ts";
 
@@ -45,9 +47,12 @@ export interface StreamSpec {
 const DEFAULT_DEDUPLICATION_MS = 120_000;
 const MIN_DURATION_MS = 100;
 const MAX_REPLICAS = 5;
+/** What would collect `$JS.…` and `$SYS.…`: nats-server allows that only without acknowledgements. */
+const RESERVED = /^(?:\*\.|>)/;
 const MAX_INT32 = 2 ** 31 - 1;
-const MAX_INT64 = 2n ** 63n - 1n;
-const NANOSECONDS = 1_000_000;
+const MAX_INT64 = 2 ** 63;
+/** Time of each source's end, by its name. */
+type SourceEnds = ReadonlyMap<string, string>;
 
 /** Creates and changes streams. */
 export class Streams {
@@ -62,13 +67,17 @@ export class Streams {
   /** Creates the stream, or changes it to the given configuration. The same again changes nothing. */
   async ensure(spec: StreamSpec, call: ApiCall): Promise<void> {
     checkSpec(spec);
+    await writing(this.#ensure(spec, call));
+  }
+
+  async #ensure(spec: StreamSpec, call: ApiCall): Promise<void> {
     const existing = await this.#find(spec.name, call);
     if (existing !== undefined) {
       await this.#update(existing, spec, call);
       return;
     }
-    await this.#checkSources(spec, [], call);
-    const config = { ...this.#config(spec, undefined), num_replicas: spec.replicas ?? this.#defaultReplicas };
+    const ends = await this.#endsOfSources(spec, [], call);
+    const config = { ...this.#config(spec, undefined, ends), num_replicas: spec.replicas ?? this.#defaultReplicas };
     try {
       await this.#api.createStream(config, { ...call, names: { stream: spec.name } });
     } catch (error) {
@@ -84,9 +93,10 @@ export class Streams {
     const { config: current } = existing;
     checkUnchangeable(current, spec);
     const known = [current.mirror, ...(current.sources ?? [])].flatMap((source) => source?.name ?? []);
-    await this.#checkSources(spec, known, call);
-    const wanted = this.#config(spec, current);
+    const ends = await this.#endsOfSources(spec, known, call);
+    const wanted = this.#config(spec, current, ends);
     const replicas = spec.replicas ?? current.num_replicas;
+    checkReplicas(existing, replicas);
     const changed: Record<string, unknown> = { ...current, ...wanted, num_replicas: replicas };
     if (isSame(current, changed)) return;
     await this.#api.updateStream(changed as Partial<StreamConfig> & { name: string }, {
@@ -104,27 +114,39 @@ export class Streams {
     }
   }
 
-  /** JetStream accepts a source that does not exist and then waits for it in silence. */
-  async #checkSources(spec: StreamSpec, known: readonly string[], call: ApiCall): Promise<void> {
-    for (const [field, source] of sourcesOf(spec)) {
-      if (known.includes(source.stream) || (await this.#find(source.stream, call)) !== undefined) continue;
-      throw new WindshiftError("STREAM_NOT_FOUND", `${field}.name: there is no stream ${quote(source.stream)}`, {
-        field: `${field}.name`,
-        metadata: { stream: source.stream },
-      });
+  /**
+   * Where each new source ends now, by the clock of NATS that also stamps its events; ours may be another. Throws where
+   * one does not exist: JetStream would accept it and then wait for it in silence.
+   */
+  async #endsOfSources(spec: StreamSpec, known: readonly string[], call: ApiCall): Promise<SourceEnds> {
+    const ends = new Map<string, string>();
+    for (const [field, { stream }] of sourcesOf(spec)) {
+      if (known.includes(stream) || ends.has(stream)) continue;
+      const found = await this.#find(stream, call);
+      if (found === undefined) {
+        const text = `${field}.name: there is no stream ${quote(stream)}`;
+        throw new WindshiftError("STREAM_NOT_FOUND", text, { field: `${field}.name`, metadata: { stream } });
+      }
+      // NATS before 2.10 does not tell its time.
+      ends.set(stream, found.ts ?? new Date().toISOString());
     }
+    return ends;
   }
 
   /** The part of JetStream's configuration that a request decides. */
-  #config(spec: StreamSpec, current: StreamConfig | undefined): Partial<StreamConfig> & { name: string } {
+  #config(
+    spec: StreamSpec,
+    current: StreamConfig | undefined,
+    ends: SourceEnds,
+  ): Partial<StreamConfig> & { name: string } {
     const { retention } = spec;
     const maxAgeMs = retention.maxAgeMs ?? 0;
     const window = spec.deduplicationWindowMs ?? 0;
     const defaultWindow = maxAgeMs > 0 ? Math.min(maxAgeMs, DEFAULT_DEDUPLICATION_MS) : DEFAULT_DEDUPLICATION_MS;
     return {
       name: spec.name,
-      ...sourceConfig(spec, current),
-      max_age: maxAgeMs * NANOSECONDS,
+      ...sourceConfig(spec, current, ends),
+      max_age: nanoseconds(maxAgeMs),
       max_msgs: limit(retention.maxEvents),
       max_bytes: limit(retention.maxBytes),
       max_msgs_per_subject: limit(retention.maxEventsPerSubject),
@@ -132,7 +154,7 @@ export class Streams {
       discard: (retention.discard ?? "old") as StreamConfig["discard"],
       discard_new_per_subject: retention.discardNewPerSubject ?? false,
       storage: (spec.storage ?? "file") as StreamConfig["storage"],
-      duplicate_window: (window > 0 ? window : defaultWindow) * NANOSECONDS,
+      duplicate_window: nanoseconds(window > 0 ? window : defaultWindow),
       ...(current === undefined ? { retention: "limits" as StreamConfig["retention"] } : {}),
       allow_direct: true,
     };
@@ -141,7 +163,9 @@ export class Streams {
 
 /** JetStream's word for a limit: 0, and what would not fit into its signed integer, are none. */
 function limit(value: bigint | undefined): number {
-  return value === undefined || value === 0n || value > MAX_INT64 ? -1 : Number(value);
+  // As a number: the last 512 below 2^63 are rounded up to it.
+  const count = Number(value ?? 0n);
+  return count === 0 || count >= MAX_INT64 ? -1 : count;
 }
 
 function sourcesOf(spec: StreamSpec): [field: string, source: SourceSpec][] {
@@ -155,17 +179,33 @@ function checkSpec(spec: StreamSpec): void {
   if (spec.source.kind === "subjects") {
     const field = "subjects.subjects";
     if (spec.source.subjects.length === 0) throw fieldError("MISSING_FIELD", field, "must name at least one subject");
-    for (const [index, subject] of spec.source.subjects.entries()) checkFilter(`${field}[${index}]`, subject);
+    checkFilters(field, spec.source.subjects);
+    for (const [index, subject] of spec.source.subjects.entries()) {
+      if (!RESERVED.test(subject)) continue;
+      throw fieldError(
+        "INVALID_SUBJECT",
+        `${field}[${index}]`,
+        `${quote(subject)} takes in the subjects of NATS itself`,
+      );
+    }
   }
   if (spec.source.kind === "aggregate" && spec.source.sources.length === 0) {
     throw fieldError("MISSING_FIELD", "aggregate.sources", "must name at least one stream");
   }
-  for (const [field, source] of sourcesOf(spec)) {
+  const sources = sourcesOf(spec);
+  checkCount("aggregate.sources", sources.length);
+  const seen = new Set<string>();
+  for (const [field, source] of sources) {
     checkName(`${field}.name`, source.stream);
     if (source.stream === spec.name) {
       throw fieldError("INVALID_VALUE", `${field}.name`, `${quote(source.stream)} is the stream itself`);
     }
-    for (const [index, filter] of source.filters.entries()) checkFilter(`${field}.filter_subjects[${index}]`, filter);
+    checkFilters(`${field}.filter_subjects`, source.filters);
+    const identity = JSON.stringify([source.stream, ...source.filters]);
+    if (seen.has(identity)) {
+      throw fieldError("CONFLICTING_FIELDS", field, `${quote(source.stream)} is there already with the same filters`);
+    }
+    seen.add(identity);
   }
   checkLimits(spec);
 }
@@ -207,42 +247,49 @@ function checkUnchangeable(current: StreamConfig, spec: StreamSpec): void {
   if (current.mirror.name !== spec.source.source.stream) {
     throw unchangeable("mirror.name", `the stream mirrors ${quote(current.mirror.name)}`);
   }
-  const wanted = oneSource(spec.source.source, current.mirror);
+  const wanted = oneSource(spec.source.source, current.mirror, new Map());
   if (!sameStart(wanted, current.mirror)) throw unchangeable("mirror.from", "a mirror's start cannot be changed");
   if (!sameFilters(wanted, current.mirror)) {
     throw unchangeable("mirror.filter_subjects", "a mirror's filter cannot be changed");
   }
 }
 
+/** A nats-server without a cluster takes more replicas at an update, and makes none. */
+function checkReplicas({ config, cluster }: StreamInfo, replicas: number): void {
+  if (replicas <= config.num_replicas || cluster?.name !== undefined) return;
+  const problem = `${replicas} replicas need a NATS cluster`;
+  throw fieldError("CONFIGURATION_REFUSED", "storage.replicas", problem);
+}
+
 function unchangeable(field: string, problem: string): WindshiftError {
   return fieldError("UNCHANGEABLE_SETTING", field, problem);
 }
 
-function sourceConfig(spec: StreamSpec, current: StreamConfig | undefined): Partial<StreamConfig> {
+function sourceConfig(spec: StreamSpec, current: StreamConfig | undefined, ends: SourceEnds): Partial<StreamConfig> {
   const none = { mirror: undefined, sources: undefined, subjects: undefined } as unknown as Partial<StreamConfig>;
   switch (spec.source.kind) {
     case "subjects":
       return { ...none, subjects: [...spec.source.subjects] };
     case "mirror":
-      return { ...none, mirror: { ...current?.mirror, ...oneSource(spec.source.source, current?.mirror) } };
+      return { ...none, mirror: { ...current?.mirror, ...oneSource(spec.source.source, current?.mirror, ends) } };
     case "aggregate": {
-      const sources = spec.source.sources.map((source) =>
-        oneSource(
-          source,
-          current?.sources?.find(({ name }) => name === source.stream),
-        ),
-      );
+      const sources = spec.source.sources.map((source) => {
+        const wanted = oneSource(source, undefined, ends);
+        // One stream can be there several times, with other filters.
+        const same = current?.sources?.find((each) => each.name === source.stream && sameFilters(each, wanted));
+        return same === undefined ? wanted : oneSource(source, same, ends);
+      });
       return { ...none, sources };
     }
   }
 }
 
 /** One source in JetStream's words. `end` means the end at the time of the first call: it stays where it was. */
-function oneSource(source: SourceSpec, current: StreamSource | undefined): StreamSource {
+function oneSource(source: SourceSpec, current: StreamSource | undefined, ends: SourceEnds): StreamSource {
   const start =
     source.from.kind === "end" && current?.opt_start_time !== undefined
       ? { opt_start_time: current.opt_start_time }
-      : sourceStart(source.from);
+      : sourceStart(source.from, ends.get(source.stream));
   const [first, ...others] = source.filters;
   // A single filter has a field of its own; several go as transforms that change nothing.
   const filter =

@@ -46,12 +46,13 @@ export function parseTimestamp(text: string): Timestamp | undefined {
   if (+month! < 1 || +month! > 12 || +day! < 1 || +day! > DAYS_IN_MONTH[+month! - 1]!) return undefined;
   if (+hour! > 23 || +minute! > 59 || +second! > 60) return undefined;
   if (sign !== undefined && (+offsetHour! > 23 || +offsetMinute! > 59)) return undefined;
-  // Date.UTC takes years below 100 for 1900 and after; setUTCFullYear does not.
-  const date = new Date(Date.UTC(2000, +month! - 1, +day!, +hour!, +minute!, +second!));
-  if (year !== "2000") date.setUTCFullYear(+year!, +month! - 1, +day!);
-  if (date.getUTCMonth() !== +month! - 1 && +second! !== 60) return undefined;
+  // Unlike Date.UTC, setUTCFullYear takes years below 100 as they are.
+  const date = new Date(0);
+  date.setUTCFullYear(+year!, +month! - 1, +day!);
+  if (date.getUTCMonth() !== +month! - 1) return undefined;
   const offset = sign === undefined ? 0 : (+offsetHour! * 60 + +offsetMinute!) * (sign === "+" ? 60 : -60);
-  const seconds = date.getTime() / 1000 - offset;
+  // A leap second (60) is counted as the first second after it, as Unix time does.
+  const seconds = date.getTime() / 1000 + +hour! * 3600 + +minute! * 60 + +second! - offset;
   const nanos = fraction === undefined ? 0 : +fraction.slice(0, 9).padEnd(9, "0");
   const time = { seconds, nanos };
   return isValidTimestamp(time) ? time : undefined;

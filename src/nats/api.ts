@@ -32,30 +32,26 @@ export class JetStreamApi {
   /** Rejects with the project's error: what JetStream refused, or why there is no answer. */
   async request<Response>(path: string, body: object | undefined, call: ApiCall = {}): Promise<Response> {
     const { connection } = this;
+    const payload = body === undefined ? NO_PAYLOAD : Buffer.from(JSON.stringify(body));
+    if (payload.length > connection.maxPayload) throw tooLarge(path, payload.length, connection.maxPayload, call);
     const { promise, resolve, reject } = Promise.withResolvers<Response>();
     const names = call.names ?? {};
     const limit = connection.options.requestTimeoutMs;
     const left = call.deadlineMs === undefined ? limit : call.deadlineMs - Date.now();
     const fail = (why: NoReply): void => {
-      const request = { write: call.write === true, repeatable: true, deadlinePassed: left <= limit };
+      const request = { write: call.write === true, repeatable: false, deadlinePassed: left <= limit };
       reject(noReply(why, `to answer ${path}`, request, names));
     };
-    connection.request(
-      `${connection.apiPrefix}.${path}`,
-      "",
-      body === undefined ? NO_PAYLOAD : Buffer.from(JSON.stringify(body)),
-      Math.max(1, Math.min(limit, left)),
-      {
-        onNoReply: fail,
-        onReply(message: NatsMessage) {
-          try {
-            resolve(parseReply(message, names));
-          } catch (error) {
-            reject(error as Error);
-          }
-        },
+    connection.request(`${connection.apiPrefix}.${path}`, "", payload, Math.max(1, Math.min(limit, left)), {
+      onNoReply: fail,
+      onReply(message: NatsMessage) {
+        try {
+          resolve(parseReply(message, names));
+        } catch (error) {
+          reject(error as Error);
+        }
       },
-    );
+    });
     return promise;
   }
 
@@ -100,6 +96,15 @@ export class JetStreamApi {
   async deleteConsumer(stream: string, consumer: string, call: ApiCall): Promise<void> {
     await this.request(`CONSUMER.DELETE.${stream}.${consumer}`, undefined, { write: true, ...call });
   }
+}
+
+/** nats-server would close the connection, which all calls share. */
+function tooLarge(path: string, size: number, limit: number, call: ApiCall): WindshiftError {
+  const text = `as a request to JetStream (${path}) this has ${size} bytes, NATS accepts ${limit}`;
+  return new WindshiftError("MESSAGE_TOO_LARGE", text, {
+    metadata: call.names ?? {},
+    ...(call.write === true ? { outcome: "not_stored" } : {}),
+  });
 }
 
 /** Parses a reply of the API; throws what it refuses. */

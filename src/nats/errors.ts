@@ -3,7 +3,7 @@
  * become the project's errors, once, here. Decisions are made by nats-server's numeric `err_code`, which it keeps
  * stable (server/errors.json of nats-server), never by its English text.
  */
-import { type ErrorOptions, type Reason, WindshiftError } from "../errors.ts";
+import { type ErrorOptions, type Reason, WindshiftError, quote } from "../errors.ts";
 import type { NoReply } from "./connection.ts";
 
 /** The error object of a JetStream reply. */
@@ -95,7 +95,9 @@ const RETRY_AFTER_MS = 500;
 export function refusal(body: JetStreamErrorBody, options: ErrorOptions = {}): WindshiftError {
   const reason = REASONS_BY_CODE[body.err_code] ?? "CONFIGURATION_REFUSED";
   const retry = reason === "NO_LEADER" || reason === "NATS_UNAVAILABLE" || reason === "OVERLOADED";
-  return new WindshiftError(reason, `JetStream: ${body.description}`, {
+  const names = Object.entries(options.metadata ?? {}).map(([kind, name]) => `${kind} ${quote(name)}`);
+  const about = names.length === 0 ? "" : ` (${names.join(", ")})`;
+  return new WindshiftError(reason, `JetStream: ${body.description}${about}`, {
     ...options,
     ...(retry ? { retryAfterMs: RETRY_AFTER_MS } : {}),
     cause: new JetStreamRefusal(body),
@@ -134,4 +136,20 @@ export function noReply(
     not_sent: "not connected to NATS",
   }[why];
   return new WindshiftError("NATS_UNAVAILABLE", `${problem} (${what})`, options);
+}
+
+const UNANSWERED = new Set<Reason>(["NATS_UNAVAILABLE", "NO_LEADER", "DEADLINE_EXCEEDED"]);
+
+/**
+ * For a call that reads before it writes. Only the write itself leaves an outcome with its error: what failed without
+ * one failed before it, or was refused.
+ */
+export async function writing<Result>(work: Promise<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof WindshiftError) || error.outcome !== undefined || !UNANSWERED.has(error.reason)) throw error;
+    const { reason, message, metadata, retryAfterMs = RETRY_AFTER_MS, cause } = error;
+    throw new WindshiftError(reason, message, { metadata, retryAfterMs, cause, outcome: "not_stored" });
+  }
 }

@@ -54,8 +54,8 @@ export type EnsureStreamRequest = Message<"windshift.events.v1alpha1.EnsureStrea
   retentionPolicy?: EnsureStreamRequest_RetentionPolicy | undefined;
 
   /**
-   * Where the stream's events come from. Required: without one of these the request is `INVALID_ARGUMENT`. What an
-   * existing stream is cannot change into or out of a mirror: `FAILED_PRECONDITION`.
+   * Where the stream's events come from. Required: without one of these the request is `INVALID_ARGUMENT`. An existing
+   * stream cannot become a mirror: `FAILED_PRECONDITION`. A mirror can become one of the others, and keeps its events.
    *
    * @generated from oneof windshift.events.v1alpha1.EnsureStreamRequest.source
    */
@@ -184,8 +184,9 @@ export const EnsureStreamRequest_RetentionPolicySchema: GenMessage<EnsureStreamR
  */
 export type EnsureStreamRequest_Subjects = Message<"windshift.events.v1alpha1.EnsureStreamRequest.Subjects"> & {
   /**
-   * Subjects, with or without wildcards, at least one. None, one that is not valid, and subjects that overlap each other
-   * are `INVALID_ARGUMENT`; one that overlaps with what another stream collects is `FAILED_PRECONDITION`.
+   * Subjects, with or without wildcards, 1 to 1,000 of them. None or more, one that is not valid, one that takes in the
+   * subjects of NATS itself (`>`, or several tokens with `*` first), and subjects that overlap each other are
+   * `INVALID_ARGUMENT`; one that overlaps with what another stream collects is `FAILED_PRECONDITION`.
    *
    * @generated from field: repeated string subjects = 1;
    */
@@ -206,7 +207,8 @@ export const EnsureStreamRequest_SubjectsSchema: GenMessage<EnsureStreamRequest_
  */
 export type EnsureStreamRequest_StreamSource = Message<"windshift.events.v1alpha1.EnsureStreamRequest.StreamSource"> & {
   /**
-   * Name of that stream. It may be made later: until then nothing is copied. Missing or not valid: `INVALID_ARGUMENT`.
+   * Name of that stream. Missing, not valid, or the stream's own: `INVALID_ARGUMENT`; no such stream: `NOT_FOUND`, unless
+   * it was a source already before it was removed.
    *
    * @generated from field: string name = 1;
    */
@@ -214,15 +216,16 @@ export type EnsureStreamRequest_StreamSource = Message<"windshift.events.v1alpha
 
   /**
    * Where to begin. Unset: with its first event; `offset` is the source's stream sequence. It matters only when the
-   * stream is created: ensuring the stream again succeeds, whatever `from` it has.
+   * source is new. Ensuring the same again succeeds, `end` included, which stays where it was at first; another place
+   * for an existing mirror is `FAILED_PRECONDITION`.
    *
    * @generated from field: optional windshift.events.v1alpha1.StreamPointer from = 2;
    */
   from?: StreamPointer | undefined;
 
   /**
-   * Copy only events of these subjects; wildcards are allowed. None: all. One that is not valid, and subjects that
-   * overlap, are `INVALID_ARGUMENT`.
+   * Copy only events of these subjects; wildcards are allowed. None: all. More than 1,000, one that is not valid, and
+   * subjects that overlap, are `INVALID_ARGUMENT`; other ones for an existing mirror are `FAILED_PRECONDITION`.
    *
    * @generated from field: repeated string filter_subjects = 3;
    */
@@ -243,7 +246,8 @@ export const EnsureStreamRequest_StreamSourceSchema: GenMessage<EnsureStreamRequ
  */
 export type EnsureStreamRequest_StreamSources = Message<"windshift.events.v1alpha1.EnsureStreamRequest.StreamSources"> & {
   /**
-   * The streams, at least one. None is `INVALID_ARGUMENT`.
+   * The streams, 1 to 1,000 of them; one may be there several times, with other `filter_subjects`. None or more, and the
+   * same twice, are `INVALID_ARGUMENT`.
    *
    * @generated from field: repeated windshift.events.v1alpha1.EnsureStreamRequest.StreamSource sources = 1;
    */
@@ -272,8 +276,8 @@ export type EnsureStreamRequest_Storage = Message<"windshift.events.v1alpha1.Ens
   type?: EnsureStreamRequest_StorageType | undefined;
 
   /**
-   * Number of NATS servers that each keep a copy, 1 to 5. Unset or 0: the server's default, which is 1 unless it is
-   * configured otherwise. One replica does not survive the loss of its server; three survive the loss of one. More
+   * Number of NATS servers that each keep a copy, 1 to 5. Unset or 0: an existing stream keeps its number, a new one gets
+   * the server's default, which is 1 unless it is configured otherwise. One replica does not survive the loss of its server; three survive the loss of one. More
    * than 5 is `INVALID_ARGUMENT`; more than the NATS cluster has is `FAILED_PRECONDITION`.
    *
    * @generated from field: optional uint32 replicas = 2;
@@ -407,8 +411,8 @@ export type EnsureConsumerRequest = Message<"windshift.events.v1alpha1.EnsureCon
   name?: string | undefined;
 
   /**
-   * The subjects whose events it wants; wildcards are allowed. At least one: none, one that is not valid, and subjects
-   * that overlap each other are `INVALID_ARGUMENT`. Subjects outside of the stream are accepted and match nothing.
+   * The subjects whose events it wants; wildcards are allowed. 1 to 1,000 of them: none or more, one that is not valid, and
+   * subjects that overlap each other are `INVALID_ARGUMENT`. Subjects outside of the stream are accepted and match nothing.
    *
    * @generated from field: repeated string subjects = 3;
    */
@@ -536,8 +540,8 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
 
   /**
    * Makes a repeat safe: a second publish to the stream with the same key within its `deduplication_window` stores nothing
-   * and returns the id of the first, also when its subject differs. Unset or empty: no key. Any text; line breaks become
-   * blanks.
+   * and returns the id of the first, also when its subject differs. Unset or empty: no key. Any text; each line break
+   * becomes a blank, and blanks at the ends are removed.
    *
    * @generated from field: optional string idempotency_key = 4;
    */
@@ -1102,12 +1106,13 @@ export const EventsService: GenService<{
   /**
    * Creates a stream, or updates it to the given configuration. Ensuring the same again changes nothing and succeeds.
    *
-   * The request is the whole configuration: a limit that is left out is reset to its default.
+   * The request is the whole configuration: a limit that is left out is reset to its default. What a request cannot say
+   * (a description, metadata, …) stays as others set it.
    *
    * Errors: `INVALID_ARGUMENT` for a name, subject, limit or combination that is not valid, and without a `source`;
-   * `FAILED_PRECONDITION` for a subject that another stream collects already, for a change of what cannot change (the
-   * storage type, a mirror), and for a configuration that NATS refuses; `RESOURCE_EXHAUSTED` when the account has no room
-   * for it.
+   * `NOT_FOUND` for a source that does not exist; `FAILED_PRECONDITION` for a subject that another stream collects already,
+   * for a change of what cannot change (the storage type, a mirror), and for a configuration that NATS refuses;
+   * `RESOURCE_EXHAUSTED` when the account has no room for it.
    *
    * @generated from rpc windshift.events.v1alpha1.EventsService.EnsureStream
    */
