@@ -108,16 +108,23 @@ export class Publisher {
     return true;
   }
 
+  /**
+   * @internal Others than JetStream may listen on the subject too: they never answer, or answer with what is no
+   * acknowledgement. Where no stream collects it that is the reason; else `otherwise` is.
+   */
+  async notAcknowledged(publish: Publish, otherwise: WindshiftError): Promise<void> {
+    const { subject } = publish.message;
+    const stream = await this.#api.streamOfSubject(subject).catch(() => "");
+    publish.listener.onFailed(stream === undefined ? notBound(subject) : otherwise);
+  }
+
   /** @internal A publish found nobody listening: says why, or tries again. */
   async nobodyListens(publish: Publish): Promise<void> {
     const { subject, deadlineMs } = publish.message;
     try {
       const stream = await this.#api.streamOfSubject(subject, { deadlineMs });
       if (stream === undefined) {
-        const text = `subject: ${JSON.stringify(subject)} is not collected by any stream`;
-        publish.listener.onFailed(
-          new WindshiftError("SUBJECT_NOT_BOUND", text, { metadata: { subject }, outcome: "not_stored" }),
-        );
+        publish.listener.onFailed(notBound(subject));
       } else if (!this.again(publish)) {
         publish.listener.onFailed(noLeader(stream));
       }
@@ -155,36 +162,74 @@ class Publish implements Limited, ReplyHandler {
       return;
     }
     const result = parsePublishAck(reply.payload);
-    if (!(result instanceof WindshiftError)) this.listener.onStored(result);
+    if (result === undefined) void this.#publisher.notAcknowledged(this, noAck(this.message.subject));
+    else if (!(result instanceof WindshiftError)) this.listener.onStored(result);
     else if (PASSING.has(jetStreamCode(result)) && this.#publisher.again(this)) return;
     else this.listener.onFailed(result);
   }
 
   onNoReply(why: NoReply): void {
-    const request = { write: true, repeatable: this.message.repeatable, deadlinePassed: this.deadlineFirst };
-    this.finish(noReply(why, "to store the message", request, { subject: this.message.subject }));
+    const request = {
+      write: true,
+      repeatable: this.message.repeatable,
+      deadlinePassed: this.deadlineFirst,
+    };
+    const error = noReply(why, "to store the message", request, { subject: this.message.subject });
+    if (why !== "timeout" || this.deadlineFirst) {
+      this.finish(error);
+      return;
+    }
+    this.#publisher.left();
+    void this.#publisher.notAcknowledged(this, error);
   }
 
-  finish(error: WindshiftError, outcome = error.outcome): void {
+  finish(error: WindshiftError, outcome: WindshiftError["outcome"] = error.outcome): void {
     this.#publisher.left();
     this.listener.onFailed(outcome === error.outcome ? error : withOutcome(error, outcome));
   }
 }
 
 interface AckBody {
-  readonly stream: string;
-  readonly seq: number;
+  readonly stream?: string;
+  readonly seq?: number;
   readonly duplicate?: boolean;
   readonly error?: JetStreamErrorBody;
 }
 
-/** Reads a publish acknowledgement, or the error in its place. */
-function parsePublishAck(payload: Buffer): PublishAck | WindshiftError {
+/** Reads a publish acknowledgement, or the error in its place; undefined where somebody else answered something else. */
+function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
   const text = payload.toString("latin1");
-  const body = JSON.parse(text) as AckBody;
-  if (body.error !== undefined) return notStored(refusal(body.error));
-  const sequence = Number.isSafeInteger(body.seq) ? BigInt(body.seq) : BigInt(/"seq":\s*(\d+)/.exec(text)![1]!);
+  const body = parseObject(text);
+  if (typeof body?.error?.err_code === "number") return notStored(refusal(body.error));
+  if (typeof body?.stream !== "string" || typeof body.seq !== "number") return undefined;
+  const sequence = Number.isSafeInteger(body.seq) ? BigInt(body.seq) : BigInt(/"seq":\s*(\d+)/.exec(text)?.[1] ?? 0);
   return { stream: body.stream, sequence, duplicate: body.duplicate === true };
+}
+
+function parseObject(text: string): AckBody | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function notBound(subject: string): WindshiftError {
+  const text = `subject: ${JSON.stringify(subject)} is not collected by any stream`;
+  return new WindshiftError("SUBJECT_NOT_BOUND", text, {
+    metadata: { subject },
+    outcome: "not_stored",
+  });
+}
+
+/** Somebody answered before JetStream did. */
+function noAck(subject: string): WindshiftError {
+  const text = `what came back for ${JSON.stringify(subject)} is no acknowledgement of JetStream: somebody else answers there too`;
+  return new WindshiftError("NATS_UNAVAILABLE", text, {
+    metadata: { subject },
+    outcome: "unknown",
+  });
 }
 
 function noLeader(stream: string): WindshiftError {
@@ -197,7 +242,10 @@ function noLeader(stream: string): WindshiftError {
 
 function notStored(error: unknown): WindshiftError {
   if (error instanceof WindshiftError) return withOutcome(error, "not_stored");
-  return new WindshiftError("INTERNAL", "publishing failed", { cause: error, outcome: "not_stored" });
+  return new WindshiftError("INTERNAL", "publishing failed", {
+    cause: error,
+    outcome: "not_stored",
+  });
 }
 
 function withOutcome(error: WindshiftError, outcome: WindshiftError["outcome"]): WindshiftError {
