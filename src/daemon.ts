@@ -26,6 +26,7 @@ import { NatsConnection, type NatsOptions, redacted } from "./nats/connection.ts
 import { type EmbeddedNats, startEmbeddedNats } from "./nats/embedded.ts";
 import { Reader } from "./nats/get.ts";
 import { Publisher } from "./nats/publish.ts";
+import { StartError } from "./nats/start-error.ts";
 import { EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
 import { State } from "./state/state.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -91,14 +92,16 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     engine.handle(path, handler);
 
   const healthServer = stack.use(
-    await startHealthServer({
-      ...config.health,
-      checks: checks(connection, api, state),
-      renderMetrics: telemetry.renderPrometheus,
-    }),
+    await listening("HEALTH", config.health, () =>
+      startHealthServer({
+        ...config.health,
+        checks: checks(connection, api, state),
+        renderMetrics: telemetry.renderPrometheus,
+      }),
+    ),
   );
   stack.use(watchNats(connection, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)));
-  const grpcPort = await engine.listen();
+  const grpcPort = await listening("GRPC", config.grpc, () => engine.listen());
   stack.defer(() => engine.close());
   stack.defer(async () => {
     state.isDraining = true;
@@ -115,6 +118,22 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     failed: embedded?.died ?? new Promise<Error>(() => undefined),
     [Symbol.asyncDispose]: async () => owned.disposeAsync(),
   };
+}
+
+/** Listens; an address that cannot be had is told with the variables that chose it. */
+async function listening<T>(
+  prefix: "GRPC" | "HEALTH",
+  { host, port }: { readonly host: string; readonly port: number },
+  listen: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await listen();
+  } catch (cause) {
+    const detail = (cause as Error).message;
+    const isTaken = /EADDRINUSE/.test(detail);
+    const problem = isTaken ? `port ${port} of ${host} is in use by another process` : `cannot listen: ${detail}`;
+    throw new StartError(`${prefix}_PORT=${port}, ${prefix}_HOST=${host}: ${problem}`, { cause });
+  }
 }
 
 async function drain(

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The daemon: reads the environment, serves until SIGTERM or SIGINT, and says how it ended by its exit code. */
 import { readConfig } from "./config/config.ts";
 import { printConfig } from "./config/documents.ts";

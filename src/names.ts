@@ -10,7 +10,7 @@ import { type WindshiftError, fieldError, quote } from "./errors.ts";
 /** Longest name of a stream or consumer; nats-server allows 255. */
 export const MAX_NAME_LENGTH = 255;
 /** Longest name of a store: its stream is called `KV_` plus that name. */
-export const MAX_STORE_NAME_LENGTH = MAX_NAME_LENGTH - "KV_".length;
+export const MAX_STORE_NAME_LENGTH: number = MAX_NAME_LENGTH - "KV_".length;
 /** Longest subject, filter or key. */
 export const MAX_SUBJECT_LENGTH = 1024;
 

@@ -21,8 +21,19 @@ export const EVENTS_SERVICE = "windshift.events.v1alpha1.EventsService";
 /** The service of stores and values. */
 export const STATE_SERVICE = "windshift.state.v1alpha1.StateService";
 
+type MethodKey =
+  | "ensureStream"
+  | "ensureConsumer"
+  | "deleteConsumer"
+  | "publishEvent"
+  | "events"
+  | "ensureStore"
+  | "get"
+  | "set"
+  | "delete";
+
 /** Every RPC of the contract. `Publish` and `Consume` are the names of an older generation of clients. */
-export const METHODS = {
+export const METHODS: Readonly<Record<MethodKey, MethodName>> = {
   ensureStream: method(EVENTS_SERVICE, "EnsureStream"),
   ensureConsumer: method(EVENTS_SERVICE, "EnsureConsumer"),
   deleteConsumer: method(EVENTS_SERVICE, "DeleteConsumer"),
@@ -32,7 +43,7 @@ export const METHODS = {
   get: method(STATE_SERVICE, "Get"),
   set: method(STATE_SERVICE, "Set"),
   delete: method(STATE_SERVICE, "Delete"),
-} as const satisfies Record<string, MethodName>;
+};
 
 /** The HTTP/2 paths a method answers on, its own first. */
 export function methodPaths({ service, name, aliases }: MethodName): string[] {

@@ -16,7 +16,7 @@ import {
   Client as GrpcClient,
   type ClientDuplexStream,
   Metadata,
-  type ServiceError,
+  type StatusObject,
   credentials,
   status,
 } from "@grpc/grpc-js";
@@ -68,7 +68,7 @@ export class CallError extends Error {
   readonly fields: string[];
   readonly retryAfterMs: number | undefined;
 
-  constructor(error: ServiceError) {
+  constructor(error: StatusObject) {
     super(error.details);
     this.code = error.code;
     const [bytes] = error.metadata.get("grpc-status-details-bin");
@@ -196,10 +196,9 @@ export class EventsCall {
     });
     const { promise, resolve } = Promise.withResolvers<CallError | undefined>();
     this.ended = promise;
-    stream.on("error", (error: ServiceError) => resolve(new CallError(error)));
-    stream.on("status", ({ code }) => {
-      if (code === status.OK) resolve(undefined);
-    });
+    // The status says it all; an error may also be a write that a cancelled call no longer takes.
+    stream.on("error", () => undefined);
+    stream.on("status", (end) => resolve(end.code === status.OK ? undefined : new CallError(end)));
     void promise.then(() => {
       this.#isOver = true;
       this.#wake?.();

@@ -1,0 +1,177 @@
+/** The contract on the oldest nats-server that the README claims: what works there is not an accident of the newest. */
+import { readFileSync } from "node:fs";
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  EventsResponseSchema,
+  EnsureStreamRequest_DiscardPolicy,
+} from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { failure, textOf, textValue } from "../support/client.ts";
+import { type NatsServer, startNats } from "../support/nats.ts";
+import { OLDEST_NATS, oldestNats } from "../support/oldest-nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+const { binary, reason } = await oldestNats();
+
+test("the README claims the version that is tested", () => {
+  const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  const [major, minor] = OLDEST_NATS.split(".");
+  expect(readme).toMatch(new RegExp(`^\\| NATS +\\| ${major}\\.${minor} and newer`, "m"));
+});
+
+test(`nats-server ${OLDEST_NATS} is there`, ({ skip }) => skip(binary === undefined, reason));
+
+describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
+  let nats: NatsServer;
+  let windshift: Windshift;
+  const publish = (subject: string, text?: string, rest = {}): Promise<bigint> =>
+    windshift.client.publish(subject, text, rest);
+
+  beforeAll(async () => {
+    nats = await startNats({ binary: binary! });
+    windshift = await startWindshift(nats.url);
+  });
+  afterAll(async () => {
+    await windshift[Symbol.asyncDispose]();
+    await nats[Symbol.asyncDispose]();
+  });
+
+  async function ensureStream(name: string): Promise<void> {
+    await windshift.client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } } });
+  }
+
+  test("the server is that old", () => {
+    expect(windshift.log).toContainEqual(expect.objectContaining({ natsVersion: OLDEST_NATS }));
+  });
+
+  test("a stream takes every option, and can be ensured again", async () => {
+    const stream = {
+      name: "options",
+      source: { case: "subjects" as const, value: { subjects: ["options.a", "options.b"] } },
+      retentionPolicy: {
+        maxAge: { seconds: 3600n },
+        maxEvents: 100n,
+        maxEventsPerSubject: 2n,
+        maxBytes: 1_000_000n,
+        discardPolicy: EnsureStreamRequest_DiscardPolicy.NEW,
+        discardNewPerSubject: true,
+      },
+      storage: { replicas: 1 },
+      deduplicationWindow: { seconds: 10n },
+      maxEventSize: 1024,
+    };
+    await windshift.client.ensureStream(stream);
+    await windshift.client.ensureStream(stream);
+    await windshift.client.ensureStream({ ...stream, maxEventSize: 2048 });
+    await publish("options.a");
+    await publish("options.a");
+    expect(await failure(publish("options.a"))).toMatchObject({ status: "RESOURCE_EXHAUSTED" });
+    expect(await failure(publish("options.b", "x".repeat(3000)))).toMatchObject({ status: "RESOURCE_EXHAUSTED" });
+  });
+
+  test("publishing deduplicates, checks the expected id and tells of a missing stream", async () => {
+    await ensureStream("publish");
+    const first = await publish("publish.a", "1", { idempotencyKey: "one" });
+    expect(await publish("publish.a", "1", { idempotencyKey: "one" })).toBe(first);
+    const second = await publish("publish.a", "2", { expectedLastId: first });
+    expect(await failure(publish("publish.a", "3", { expectedLastId: first }))).toMatchObject({
+      status: "FAILED_PRECONDITION",
+    });
+    expect(second).toBe(first + 1n);
+    expect(await failure(publish("nowhere.a"))).toMatchObject({ status: "NOT_FOUND" });
+  });
+
+  test("events are acknowledged, rejected, pinged, and delivered again", async () => {
+    await ensureStream("consume");
+    const subjects = ["consume.a", "consume.b"];
+    const { id: consumer } = await windshift.client.ensureConsumer({ stream: "consume", name: "c", subjects });
+    for (const text of ["1", "2", "3"]) await publish("consume.a", text, { timestamp: timestampFromMs(1_000) });
+    await publish("consume.other");
+    const call = await windshift.client.subscribe("consume", consumer, 10n);
+    const [one, two, three] = await call.take(3);
+    expect(textOf(one!.data)).toBe("1");
+    await call.ackNow(one!.id);
+    call.send({ case: "ping", value: { ids: [two!.id] } });
+    expect(await call.confirmation()).toMatchObject({ ids: [two!.id] });
+    call.send({ case: "reject", value: { ids: [two!.id] } });
+    const answers = [(await call.next()).response, (await call.next()).response];
+    expect(new Set(answers.map((answer) => answer.case))).toEqual(new Set(["event", "rejectConfirmation"]));
+    expect(answers).toContainEqual(
+      create(EventsResponseSchema, {
+        response: { case: "event", value: { ...two!, deliveryAttempt: 2n } },
+      }).response,
+    );
+    call.send({ case: "reject", value: { ids: [three!.id], permanently: true } });
+    expect(await call.confirmation()).toMatchObject({ ids: [three!.id] });
+    // Held at the half-close: handed back, and delivered to the next subscription at once.
+    expect(await call.finish()).toBeUndefined();
+    const next = await windshift.client.subscribe("consume", consumer);
+    expect(await next.event()).toMatchObject({ id: two!.id, deliveryAttempt: 3n });
+    await next.ackNow(two!.id);
+    await windshift.client.deleteConsumer({ stream: "consume", id: consumer });
+    expect((await next.ended)?.status).toBe("NOT_FOUND");
+  });
+
+  test.for([
+    ["start", { case: "start", value: true }, "1"],
+    ["offset", { case: "offset", value: 2n }, "2"],
+  ] as const)("an ephemeral consumer begins at %s", async ([name, pointer, expected]) => {
+    const stream = `from_${name}`;
+    await ensureStream(stream);
+    for (const text of ["1", "2", "3"]) await publish(`${stream}.a`, text);
+    const from = { pointer };
+    const { id } = await windshift.client.ensureConsumer({ stream, subjects: [`${stream}.a`], from });
+    const call = await windshift.client.subscribe(stream, id);
+    expect(textOf((await call.event()).data)).toBe(expected);
+    await call.cancel();
+  });
+
+  test("a mirror and an aggregate with filters hold what they copy", async () => {
+    await ensureStream("origin");
+    for (const subject of ["origin.a", "origin.b", "origin.a"]) await publish(subject);
+    await windshift.client.ensureStream({
+      name: "mirror",
+      source: { case: "mirror", value: { name: "origin", from: { pointer: { case: "offset", value: 2n } } } },
+    });
+    await windshift.client.ensureStream({
+      name: "aggregate",
+      source: { case: "aggregate", value: { sources: [{ name: "origin", filterSubjects: ["origin.a"] }] } },
+    });
+    for (const [stream, expected] of Object.entries({
+      mirror: ["origin.b", "origin.a"],
+      aggregate: ["origin.a", "origin.a"],
+    })) {
+      const { id } = await windshift.client.ensureConsumer({
+        stream,
+        subjects: ["origin.>"],
+        from: { pointer: { case: "start", value: true } },
+      });
+      const call = await windshift.client.subscribe(stream, id);
+      const events = await call.take(2);
+      expect(events.map(({ subject }) => subject)).toEqual(expected);
+      await call.cancel();
+    }
+  });
+
+  test("values are set, compared, read and deleted", async () => {
+    const { client } = windshift;
+    await client.ensureStore({ store: "settings" });
+    const place = { store: "settings", key: "a.b" };
+    expect(await client.get(place)).toMatchObject({ revision: 0n });
+    const { revision } = await client.set({ ...place, value: textValue("1"), createOnly: true });
+    expect(await failure(client.set({ ...place, value: textValue("2"), createOnly: true }))).toMatchObject({
+      status: "ALREADY_EXISTS",
+    });
+    const { revision: next } = await client.set({ ...place, value: textValue("2"), lastRevision: revision });
+    const found = await client.get(place);
+    expect(found.revision).toBe(next);
+    expect(textOf(found.value)).toBe("2");
+    expect(await failure(client.delete({ ...place, lastRevision: revision }))).toMatchObject({
+      status: "FAILED_PRECONDITION",
+    });
+    await client.delete({ ...place, lastRevision: next });
+    expect(await client.get(place)).toMatchObject({ revision: 0n });
+    await client.set({ ...place, value: textValue("3"), createOnly: true });
+  });
+});

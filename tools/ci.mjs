@@ -1,0 +1,134 @@
+/**
+ * Everything that CI runs after `npm ci`, one check after the other: a failure does not hide the next one. `.ci/run` is the
+ * entry; `node tools/ci.mjs` runs the same in a checkout that is installed already.
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const MINUTE_MS = 60_000;
+const COMMITS = 50;
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const bin = join(root, "node_modules", ".bin");
+const env = { ...process.env, CI: "true", FORCE_COLOR: "0", NO_COLOR: "1", PATH: bin + delimiter + process.env.PATH };
+const temporary = mkdtempSync(join(tmpdir(), "windshift-ci-"));
+process.on("exit", () => rmSync(temporary, { recursive: true, force: true }));
+
+/** Thrown by a check that cannot run here. */
+class Skipped extends Error {}
+
+const counts = { passed: 0, failed: 0, skipped: 0 };
+const summary = [];
+
+function check(name, action) {
+  console.log(`\n=== ${name}`);
+  const start = Date.now();
+  let result = "passed";
+  let why = "";
+  try {
+    action();
+  } catch (error) {
+    result = error instanceof Skipped ? "skipped" : "failed";
+    why = error.message;
+    console.log(`${result}: ${why}`);
+  }
+  counts[result] += 1;
+  summary.push(`${result.padEnd(8)}${name} (${((Date.now() - start) / 1000).toFixed(1)} s)${why && `: ${why}`}`);
+}
+
+/** Runs a command that shows its output; throws when it fails. */
+function run(command, args, { cwd = root, timeout = 5 * MINUTE_MS, settings = {} } = {}) {
+  const { error, status, signal } = spawnSync(command, args, {
+    cwd,
+    env: { ...env, ...settings },
+    timeout,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  if (error !== undefined) throw new Error(`${command}: ${error.message}`);
+  if (status !== 0) throw new Error(`${[command, ...args].join(" ")} ended with ${signal ?? `exit code ${status}`}`);
+}
+
+/** What a command prints; undefined when it fails. */
+function ask(command, args) {
+  const { error, status, stdout } = spawnSync(command, args, { cwd: root, env, encoding: "utf8" });
+  return error === undefined && status === 0 ? stdout.trim() : undefined;
+}
+
+if (process.argv.includes("--installed")) check("install", () => undefined);
+
+check("format", () => run("oxfmt", ["--check"]));
+check("lint", () => run("oxlint", []));
+check("types", () => run("tsc", ["-p", "."]));
+check("unused code and dependencies", () => run("knip", []));
+check("contract: lint", () => run("buf", ["lint"]));
+check("contract: nothing breaks", () => run("buf", ["breaking", "--against", "proto/baseline.binpb"]));
+check("contract: generated code is up to date", () => {
+  const out = join(temporary, "generated");
+  run("buf", ["generate", "--output", out]);
+  run("diff", ["-r", join(out, "src", "gen"), join(root, "src", "gen")]);
+});
+check("commit messages", () => {
+  const known = Number(ask("git", ["rev-list", "--count", "--first-parent", "HEAD"]) ?? 0);
+  if (known < 2) throw new Skipped("there is no git history");
+  run("commitlint", ["--from", `HEAD~${Math.min(COMMITS, known - 1)}`, "--to", "HEAD"]);
+});
+
+check("package: build", () => run("npm", ["run", "build"]));
+check("package: shape", () => {
+  run("npm", ["pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", temporary]);
+  const tarball = join(
+    temporary,
+    readdirSync(temporary).find((name) => name.endsWith(".tgz")),
+  );
+  run("publint", ["--strict", tarball]);
+  run("attw", [tarball, "--profile", "esm-only"]);
+});
+check("image: the stages of the Dockerfile run without Docker", () => {
+  const [command = ""] = /npm ci --omit=dev.*/.exec(readFileSync(join(root, "Dockerfile"), "utf8")) ?? [];
+  const cwd = join(temporary, "image");
+  mkdirSync(cwd);
+  for (const name of ["package.json", "package-lock.json"]) cpSync(join(root, name), join(cwd, name));
+  const [npm, ...args] = command.split(" ");
+  // npm has just fetched all of it.
+  run(npm, args, { cwd, settings: { npm_config_prefer_offline: "true" } });
+  cpSync(join(root, "dist"), join(cwd, "dist"), { recursive: true });
+  run("node", ["dist/bin.js", "--version"], { cwd });
+});
+check("docker-compose.yml", () => {
+  if (ask("docker", ["compose", "version"]) === undefined) throw new Skipped("needs docker compose");
+  run("docker", ["compose", "--profile", "server", "config", "--quiet"]);
+});
+
+console.log("\n=== tests");
+const report = join(temporary, "tests.json");
+let testsFailed = "";
+try {
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  run("npm", ["test", "--", "--coverage", "--coverage.reportOnFailure", ...reporters], { timeout: 16 * MINUTE_MS });
+} catch (error) {
+  testsFailed = error.message;
+}
+const tests = countTests();
+// A file that does not load, an error outside of every test, a killed run: none has a failed test to show.
+if (testsFailed !== "" && tests.failed === 0) tests.failed = 1;
+for (const result of Object.keys(counts)) counts[result] += tests[result];
+summary.push(
+  `${(testsFailed === "" ? "passed" : "failed").padEnd(8)}tests: ${tests.passed} passed, ${tests.failed} failed, ` +
+    `${tests.skipped} skipped${testsFailed && `: ${testsFailed}`}`,
+);
+
+function countTests() {
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, "utf8"));
+    return { passed: numPassedTests, failed: numFailedTests, skipped: numPendingTests + numTodoTests };
+  } catch {
+    return { passed: 0, failed: 0, skipped: 0 };
+  }
+}
+
+console.log(`\n=== summary\n${summary.join("\n")}`);
+console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exitCode = counts.failed === 0 ? 0 : 1;
