@@ -449,9 +449,11 @@ describe("an aggregate", () => {
     const { config } = await jsm.streams.info(name);
     await client.ensureStream(request);
     expect((await jsm.streams.info(name)).config).toEqual(config);
-    await client.publish(`${origin}.b`);
     const held = async () => (await tokens(jsm, name)).toSorted((a, b) => a.localeCompare(b)).join("");
-    await expect.poll(held, { timeout: 50_000 }).toBe("aab");
+    // nats-server 2.14.0 can lose what comes for the second source of one stream while it still sets up the first.
+    await expect.poll(held, { timeout: 20_000 }).toBe("aa");
+    await client.publish(`${origin}.b`);
+    await expect.poll(held, { timeout: 20_000 }).toBe("aab");
   });
 
   test("can take in further streams and leave some out", async ({ client, jsm }) => {
