@@ -11,6 +11,8 @@
  *   error never happens afterwards.
  */
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import {
   type ConnectionOptions,
   type Msg,
@@ -215,7 +217,10 @@ export class NatsConnection implements AsyncDisposable {
     return {
       drain: async () => {
         this.#flush();
-        if (!inner.isClosed() && this.#connected) await inner.drain().catch(() => undefined);
+        if (inner.isClosed()) return;
+        if (this.#connected) await inner.drain().catch(() => undefined);
+        // Else the library would subscribe again when it has a connection.
+        else inner.unsubscribe();
       },
       unsubscribe: () => {
         this.#flush();
@@ -343,7 +348,12 @@ export class NatsConnection implements AsyncDisposable {
     const pending = this.#pending.get(token);
     if (pending === undefined) return;
     this.#pending.delete(token);
-    pending.handler.onReply(message);
+    try {
+      pending.handler.onReply(message);
+    } catch (error) {
+      // The client library would stop reading, and never connect again.
+      this.#logger.error({ err: error, subject: pending.subject }, "a reply could not be handled");
+    }
   }
 
   #sweep(): void {
@@ -443,7 +453,7 @@ function connectionOptions(options: NatsOptions): ConnectionOptions {
     servers: [...options.servers],
     name: options.name,
     ...(authenticator.length > 0 ? { authenticator } : {}),
-    ...(options.tls === undefined ? {} : { tls: definedOnly(options.tls) }),
+    ...(options.tls === undefined ? {} : { tls: { ...definedOnly(options.tls), ...identityCheck(options.servers) } }),
     inboxPrefix: options.inboxPrefix,
     timeout: CONNECT_TIMEOUT_MS,
     pingInterval: PING_INTERVAL_MS,
@@ -454,6 +464,27 @@ function connectionOptions(options: NatsOptions): ConnectionOptions {
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
   };
+}
+
+/**
+ * The client library names no host to TLS where the server's is an IP address, and Node then compares the certificate
+ * with "localhost". It has to be for one of the addresses that we were told.
+ */
+function identityCheck(servers: readonly string[]): { checkServerIdentity: typeof checkServerIdentity } {
+  const addresses = servers.map(hostOf).filter((host) => isIP(host) !== 0);
+  return {
+    checkServerIdentity: (host, certificate) => {
+      const problem = checkServerIdentity(host, certificate);
+      if (problem === undefined || host !== "localhost") return problem;
+      return addresses.some((address) => checkServerIdentity(address, certificate) === undefined) ? undefined : problem;
+    },
+  };
+}
+
+/** The host of `host:port` or a URL, without the brackets of IPv6. */
+function hostOf(server: string): string {
+  const { hostname } = new URL(server.includes("://") ? server : `nats://${server}`);
+  return hostname.replace(/^\[|\]$/g, "");
 }
 
 function definedOnly<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {

@@ -82,6 +82,22 @@ describe("a NATS with TLS", () => {
     await expectNotReady(anonymous);
   });
 
+  test.for<[address: string, isFor: string]>([
+    [LOCAL, `IP:${LOCAL}`],
+    [LOCAL, "IP:127.0.0.9"],
+    ["localhost", `IP:${LOCAL}`],
+  ])(
+    "at %s with a certificate for %s is trusted only if that is its address",
+    async ([address, isFor], { folder, skip }) => {
+      skip(!(await hasOpenssl()), "needs openssl");
+      const { ca, server } = await certificates(folder, isFor);
+      await using nats = await startNats({ config: `tls { cert_file: "${server.cert}", key_file: "${server.key}" }` });
+      await using windshift = await startWindshift(`tls://${address}:${nats.port}`, { NATS_TLS_CA_FILE: ca });
+      if (isFor === `IP:${address}`) await expectService(windshift);
+      else await expectNotReady(windshift);
+    },
+  );
+
   test("may want the handshake first", async ({ folder, skip }) => {
     skip(!(await hasOpenssl()), "needs openssl");
     const { ca, server } = await certificates(folder);
@@ -157,11 +173,11 @@ async function hasOpenssl(): Promise<boolean> {
 }
 
 /** An authority, and a certificate of it for the server and for a client. */
-async function certificates(folder: string) {
+async function certificates(folder: string, names = `DNS:localhost,IP:${LOCAL}`) {
   const path = (name: string): string => join(folder, name);
   const openssl = (args: string): unknown => run("openssl", args.split(" "), { cwd: folder });
   await openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
-  await writeFile(path("server.ext"), `subjectAltName=DNS:localhost,IP:${LOCAL}\nextendedKeyUsage=serverAuth\n`);
+  await writeFile(path("server.ext"), `subjectAltName=${names}\nextendedKeyUsage=serverAuth\n`);
   await writeFile(path("client.ext"), "extendedKeyUsage=clientAuth\n");
   for (const name of ["server", "client"]) {
     await openssl(`req -newkey rsa:2048 -nodes -subj /CN=${name} -keyout ${name}.key -out ${name}.csr`);
