@@ -14,7 +14,7 @@ import type { Engine } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { EventsService } from "./grpc/events-service.ts";
 import { HealthService, healthHandlers } from "./grpc/health-service.ts";
-import { deadlineInterceptor } from "./grpc/interceptors/deadline.ts";
+import { DeadlineInterceptor } from "./grpc/interceptors/deadline.ts";
 import { loggingInterceptor, metricsInterceptor, tracingInterceptor } from "./grpc/interceptors/telemetry.ts";
 import { ReflectionService, reflectionHandlers } from "./grpc/reflection-service.ts";
 import { Router } from "./grpc/server.ts";
@@ -80,7 +80,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
   const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
   const router = new Router(engine, [
-    deadlineInterceptor(config.grpc.requestTimeoutMs),
+    stack.use(new DeadlineInterceptor(config.grpc.requestTimeoutMs)),
     tracingInterceptor(telemetry),
     metricsInterceptor(metrics),
     loggingInterceptor(logger),

@@ -23,6 +23,8 @@ export interface ServerCall {
   /** For the tracing interceptor alone. */
   span: unknown;
   readonly isUnary: boolean;
+  /** Ends the call with an error of any kind. */
+  fail(error: unknown): void;
 }
 
 /** Looks at every call when it begins and ends. */
@@ -38,8 +40,6 @@ export interface UnaryCall<Request, Response> extends ServerCall {
   readonly request: Request;
   /** Ends the call well. */
   respond(response: Response): void;
-  /** Ends the call with an error of any kind. */
-  fail(error: unknown): void;
 }
 
 /** A call with messages both ways. */
@@ -55,7 +55,6 @@ export interface BidiCall<Request, Response> extends ServerCall {
   pause(): void;
   resume(): void;
   end(): void;
-  fail(error: unknown): void;
 }
 
 /** A method as it is served: its name, and how its messages are coded. */

@@ -1,15 +1,43 @@
-/** Unary calls whose client set no deadline get one: nothing waits for ever, and no later than the server's limit. */
+/** Unary calls whose client set no deadline get one, and none outlives its deadline, whatever it waits for. */
 import { WindshiftError } from "../../errors.ts";
-import type { Interceptor } from "../server.ts";
+import type { Interceptor, ServerCall } from "../server.ts";
 
-/** `limitMs` counts from the beginning of the call. */
-export function deadlineInterceptor(limitMs: number): Interceptor {
-  return {
-    start(call) {
-      if (!call.isUnary) return;
-      const now = Date.now();
-      if (call.deadlineMs === Infinity) call.deadlineMs = now + limitMs;
-      else if (call.deadlineMs <= now) throw new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed already");
-    },
-  };
+/** What waits on NATS ends by itself at the deadline and knows more about the outcome; this comes after it. */
+const SLACK_MS = 1_000;
+const SWEEP_INTERVAL_MS = 500;
+
+/** Holds unary calls to their deadlines, by one timer for all. Disposing it stops that. */
+export class DeadlineInterceptor implements Interceptor, Disposable {
+  readonly #limitMs: number;
+  readonly #calls = new Set<ServerCall>();
+  readonly #timer = setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS);
+
+  /** `limitMs` counts from the beginning of a call. */
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  start(call: ServerCall): void {
+    if (!call.isUnary) return;
+    const now = Date.now();
+    if (call.deadlineMs === Infinity) call.deadlineMs = now + this.#limitMs;
+    else if (call.deadlineMs <= now) throw new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed already");
+    this.#calls.add(call);
+  }
+
+  end(call: ServerCall): void {
+    this.#calls.delete(call);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+
+  #sweep(): void {
+    const now = Date.now();
+    for (const call of this.#calls) {
+      if (call.deadlineMs + SLACK_MS > now) continue;
+      call.fail(new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed", { outcome: "unknown" }));
+    }
+  }
 }
