@@ -39,7 +39,11 @@ export class JetStreamApi {
     const limit = connection.options.requestTimeoutMs;
     const left = call.deadlineMs === undefined ? limit : call.deadlineMs - Date.now();
     const fail = (why: NoReply): void => {
-      const request = { write: call.write === true, repeatable: false, deadlinePassed: left <= limit };
+      const request = {
+        write: call.write === true,
+        repeatable: false,
+        deadlinePassed: call.deadlineMs !== undefined && left <= limit,
+      };
       reject(noReply(why, `to answer ${path}`, request, names));
     };
     connection.request(`${connection.apiPrefix}.${path}`, "", payload, Math.max(1, Math.min(limit, left)), {

@@ -94,6 +94,8 @@ const SWEEP_INTERVAL_MS = 50;
 const PING_INTERVAL_MS = 3_000;
 const MAX_PINGS_OUT = 2;
 const CONNECT_TIMEOUT_MS = 5_000;
+/** A NATS that does not answer may hold up the end so long, twice. */
+const CLOSE_FLUSH_MS = 500;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_SPREAD_MS = 400;
 const CRLF = "\r\n";
@@ -256,10 +258,10 @@ export class NatsConnection implements AsyncDisposable {
     this.#flush();
     this.#closed = true;
     this.#retry?.wake();
-    if (this.#connected) await this.#client?.flush().catch(() => undefined);
+    if (this.#connected) await within(CLOSE_FLUSH_MS, this.#client?.flush());
     this.#lost();
     clearInterval(this.#sweeper);
-    await this.#client?.close();
+    await within(CLOSE_FLUSH_MS, this.#client?.close());
   }
 
   async #keepConnected(options: ConnectionOptions, firstAttemptDone: () => void): Promise<void> {
@@ -426,6 +428,14 @@ export class NatsConnection implements AsyncDisposable {
     clearTimeout(this.#retry?.timer);
     this.#retry = undefined;
   }
+}
+
+/** Resolves when the work has ended either way, or the time is up. */
+async function within(limitMs: number, work: Promise<void> | undefined): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, limitMs);
+  await Promise.race([work?.catch(() => undefined), promise]);
+  clearTimeout(timer);
 }
 
 function reconnectDelay(): number {

@@ -13,6 +13,8 @@ export interface Limited {
 }
 
 const RETRY_AFTER_MS = 100;
+/** Entries that have started are dropped from the queue in heaps of this size. */
+const COMPACT_AT = 1024;
 
 /** How much may be in flight, and how much may wait. */
 export class InFlightLimit {
@@ -22,6 +24,7 @@ export class InFlightLimit {
   #waiting: Limited[] = [];
   #head = 0;
   #inFlight = 0;
+  #isStarting = false;
 
   constructor(what: string, maxInFlight: number, maxWaiting: number) {
     this.#what = what;
@@ -60,17 +63,15 @@ export class InFlightLimit {
 
   /** One that was started is done: the next begins. */
   leave(): void {
-    const next = this.#waiting[this.#head];
-    if (next === undefined) {
-      this.#inFlight -= 1;
-      return;
+    this.#inFlight -= 1;
+    if (this.#isStarting) return;
+    this.#isStarting = true;
+    // A loop, as work may leave as soon as it starts, and so might all that waits.
+    while (this.#inFlight < this.#maxInFlight && this.waiting > 0) {
+      this.#inFlight += 1;
+      this.#next().start();
     }
-    this.#head += 1;
-    if (this.#head === this.#waiting.length || this.#head > 1024) {
-      this.#waiting = this.#waiting.slice(this.#head);
-      this.#head = 0;
-    }
-    next.start();
+    this.#isStarting = false;
   }
 
   /** Refuses all that waits, as when NATS is gone. */
@@ -79,5 +80,15 @@ export class InFlightLimit {
     this.#waiting = [];
     this.#head = 0;
     for (const work of waiting) work.refuse(error);
+  }
+
+  #next(): Limited {
+    const next = this.#waiting[this.#head]!;
+    this.#head += 1;
+    if (this.#head === this.#waiting.length || this.#head > COMPACT_AT) {
+      this.#waiting = this.#waiting.slice(this.#head);
+      this.#head = 0;
+    }
+    return next;
   }
 }

@@ -72,7 +72,7 @@ export class KeyValue {
     checkStoreName("store", store);
     checkKey("key", key);
     const get = new Getting(this.#reader, store, key, deadlineMs, listener);
-    const traits = this.#stores.traits(store, deadlineMs);
+    const traits = this.#stores.traits(store);
     if (traits instanceof Promise) {
       traits.then(
         (ready) => get.start(ready.isDirectCurrent),
@@ -97,15 +97,15 @@ export class KeyValue {
     if (condition.createOnly === true && condition.lastRevision !== undefined) {
       throw fieldError("CONFLICTING_FIELDS", "create_only", "cannot be combined with last_revision");
     }
+    const expected = condition.createOnly === true ? 0n : condition.lastRevision;
     const limit = this.#maxPayload();
-    if (value.length + MAX_HEADER_BYTES > limit) {
+    if (value.length + (expected === undefined ? 0 : MAX_HEADER_BYTES) > limit) {
       throw new WindshiftError("VALUE_TOO_LARGE", `value: has ${value.length} bytes, NATS accepts ${limit}`, {
         field: "value",
         metadata: { store, key },
         outcome: "not_stored",
       });
     }
-    const expected = condition.createOnly === true ? 0n : condition.lastRevision;
     const write = { store, key, deadlineMs, operation: "", payload: value, expected };
     new Writing(this, write, condition.createOnly === true ? "KEY_EXISTS" : "REVISION_MISMATCH", listener).send();
   }
@@ -149,7 +149,7 @@ export class KeyValue {
   }
 }
 
-/** Room for the header lines above. */
+/** Room for the header line of a condition. */
 const MAX_HEADER_BYTES = 128;
 
 class Getting implements GetListener {
@@ -235,13 +235,13 @@ class Writing implements PublishListener {
   }
 
   onFailed(error: WindshiftError): void {
-    const { store, key, expected } = this.#write;
+    const { expected } = this.#write;
     if (!isWrongLastSequence(jetStreamCode(error))) {
-      const named = storeNotFound(error, store) as WindshiftError;
-      this.#listener.onFailed(named === error ? tooLarge(error, store, key) : named);
+      this.#listener.onFailed(this.#named(error));
     } else if (expected === 0n && this.#conflicts < MAX_CONFLICTS) {
       this.#conflicts += 1;
-      this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(cause));
+      // Refused already: whatever fails now, nothing is stored.
+      this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(this.#named(cause, "not_stored")));
     } else {
       this.#listener.onFailed(this.#mismatch(error));
     }
@@ -255,6 +255,25 @@ class Writing implements PublishListener {
     else if (!isDeletion(last)) this.#listener.onFailed(this.#mismatch(undefined));
     else if (operation === DELETED) this.#listener.onWritten(last.sequence);
     else this.send(last.sequence);
+  }
+
+  /** The error of JetStream in words of stores. */
+  #named(error: WindshiftError, outcome = error.outcome): WindshiftError {
+    const { store, key } = this.#write;
+    const missing = storeNotFound(error, store) as WindshiftError;
+    const reason = error.reason === "EVENT_TOO_LARGE" ? "VALUE_TOO_LARGE" : missing.reason;
+    const text = EXPLANATIONS[reason];
+    return new WindshiftError(
+      reason,
+      text === undefined ? missing.message : `${text} (key ${quote(key)} in store ${quote(store)})`,
+      {
+        metadata: reason === "STORE_NOT_FOUND" ? { store } : { store, key },
+        ...(reason === "VALUE_TOO_LARGE" ? { field: "value" } : {}),
+        ...(outcome === undefined ? {} : { outcome }),
+        ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
+        cause: error,
+      },
+    );
   }
 
   #mismatch(cause: WindshiftError | undefined): WindshiftError {
@@ -271,16 +290,11 @@ class Writing implements PublishListener {
   }
 }
 
-function tooLarge(error: WindshiftError, store: string, key: string): WindshiftError {
-  if (error.reason !== "EVENT_TOO_LARGE") return error;
-  const text = `value: of key ${quote(key)} is larger than store ${quote(store)} accepts`;
-  return new WindshiftError("VALUE_TOO_LARGE", text, {
-    field: "value",
-    metadata: { store, key },
-    outcome: "not_stored",
-    cause: error,
-  });
-}
+const EXPLANATIONS: Partial<Record<WindshiftError["reason"], string>> = {
+  VALUE_TOO_LARGE: "value: is larger than the store accepts",
+  STREAM_FULL: "the store is full",
+  ACCOUNT_LIMIT: "a limit of the NATS account is reached",
+};
 
 /** A deletion, a purge, or what nats-server leaves where a value expired. */
 function isDeletion(message: StoredMessage): boolean {

@@ -52,7 +52,7 @@ export class Stores {
     checkStoreName("store", store);
     const names = { store };
     try {
-      await this.#api.streamInfo(streamOf(store), { ...call, names });
+      await this.#api.streamInfo(streamOf(store), { ...call, names, write: true });
       return;
     } catch (error) {
       if (!(error instanceof WindshiftError) || error.reason !== "STREAM_NOT_FOUND") throw error;
@@ -82,12 +82,15 @@ export class Stores {
     }
   }
 
-  /** What is known of the store, or a promise of it; rejects with STORE_NOT_FOUND. */
-  traits(store: string, deadlineMs: number): StoreTraits | Promise<StoreTraits> {
+  /**
+   * What is known of the store, or a promise of it; rejects with STORE_NOT_FOUND. Calls that wait share one question, so
+   * it has no caller's deadline, but the limit of every request to NATS.
+   */
+  traits(store: string): StoreTraits | Promise<StoreTraits> {
     const known = this.#known.get(store);
     if (known !== undefined && known.until > performance.now()) return known.ready ?? known.traits;
     this.#forget(store);
-    const traits = this.#ask(store, deadlineMs);
+    const traits = this.#ask(store);
     const entry: Known = {
       traits,
       ready: undefined,
@@ -107,10 +110,10 @@ export class Stores {
     return traits;
   }
 
-  async #ask(store: string, deadlineMs: number): Promise<StoreTraits> {
+  async #ask(store: string): Promise<StoreTraits> {
     let info: StreamInfo;
     try {
-      info = await this.#api.streamInfo(streamOf(store), { deadlineMs, names: { store } });
+      info = await this.#api.streamInfo(streamOf(store), { deadlineMs: Infinity, names: { store } });
     } catch (error) {
       throw storeNotFound(error, store);
     }

@@ -3,6 +3,7 @@
  * message (3 to 10 µs); the few messages that flow by the ten thousand are coded by hand on top of this
  * (`test/unit/grpc/codecs.test.ts` compares them with the generated code over random messages and random bytes).
  */
+import { isUtf8 } from "node:buffer";
 
 /** An unsigned 64-bit number: as a number where that is exact, else as a bigint. */
 export type Uint64 = number | bigint;
@@ -69,6 +70,8 @@ export class WireReader {
   string(): string {
     const end = this.#length();
     const text = this.#bytes.toString("utf8", this.#at, end);
+    // What is no UTF-8 was read as replacement characters; a text may hold them by itself too.
+    if (text.includes("\uFFFD") && !isUtf8(this.#bytes.subarray(this.#at, end))) throw new Error("a text is not UTF-8");
     this.#at = end;
     return text;
   }

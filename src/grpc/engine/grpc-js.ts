@@ -9,6 +9,7 @@
  *   `test/integration/engine.test.ts` compares every byte.
  */
 import type { EventEmitter } from "node:events";
+import type { Http2Session } from "node:http2";
 import {
   Metadata,
   Server,
@@ -32,10 +33,13 @@ type Anything =
 type Outgoing = Pick<Buffer, "byteLength" | "copy">;
 
 const RESOURCE_EXHAUSTED = 8;
+const INTERNAL = 13;
 /** Beyond so many bytes not yet taken by the library, `send` says no. */
 const HIGH_WATER_BYTES = 256 * 1024;
 const MAX_PACK_BYTES = 64 * 1024;
 const FRAME_HEADER_BYTES = 5;
+/** The client's own clock ends a call a moment before ours: our deadline counts from when the request had arrived. */
+const CLIENTS_LEAD_MS = 25;
 const DETAILS_KEY = "grpc-status-details-bin";
 
 /** Serves on `@grpc/grpc-js`. */
@@ -91,7 +95,11 @@ export class GrpcJsEngine implements Engine {
   }
 
   close(): void {
+    // With channelz off, the library keeps no list of connections for forceShutdown, which then cuts none. It has another.
+    const { http2Servers } = this.#server as unknown as { http2Servers: Map<unknown, { sessions: Set<Http2Session> }> };
+    const sessions = [...http2Servers.values()].flatMap((server) => [...server.sessions]);
     this.#server.forceShutdown();
+    for (const session of sessions) session.destroy();
   }
 
   #implement(
@@ -100,25 +108,36 @@ export class GrpcJsEngine implements Engine {
     | handleUnaryCall<Buffer, Outgoing>
     | handleBidiStreamingCall<Buffer, Outgoing>
     | handleServerStreamingCall<Buffer, Outgoing> {
-    const { maxMetadataBytes } = this.#options;
     switch (handler.kind) {
       case "unary":
         return (inner: ServerUnaryCall<Buffer, Outgoing>, respond: sendUnaryData<Outgoing>) => {
           const call = new UnaryCall(inner, respond);
-          if (call.hasRoomFor(maxMetadataBytes)) handler.handle(call, inner.request);
+          this.#admit(call, () => handler.handle(call, inner.request));
         };
       case "server_streaming":
         return (inner: ServerWritableStream<Buffer, Outgoing>) => {
           const call = new StreamCall(inner);
-          if (call.hasRoomFor(maxMetadataBytes)) handler.handle(call, inner.request);
+          this.#admit(call, () => handler.handle(call, inner.request));
         };
       case "bidi":
         return (inner: ServerDuplexStream<Buffer, Outgoing>) => {
           const call = new StreamCall(inner);
-          if (!call.hasRoomFor(maxMetadataBytes)) return;
-          handler.handle(call);
-          call.read(inner);
+          this.#admit(call, () => {
+            call.attach(inner);
+            handler.handle(call);
+            call.read(inner);
+          });
         };
+    }
+  }
+
+  /** Runs a handler, unless the call is refused. One that throws shows nothing of why to the client. */
+  #admit(call: Call, run: () => void): void {
+    if (!call.hasRoomFor(this.#options.maxMetadataBytes)) return;
+    try {
+      run();
+    } catch {
+      call.end({ code: INTERNAL, message: "the server failed" });
     }
   }
 
@@ -157,7 +176,7 @@ abstract class Call implements EngineCall {
       if (this.ended) return;
       this.ended = true;
       this.cancelled = true;
-      this.onCancel?.(this.deadlineMs !== undefined && Date.now() >= this.deadlineMs);
+      this.onCancel?.(this.deadlineMs !== undefined && Date.now() + CLIENTS_LEAD_MS >= this.deadlineMs);
     });
   }
 
@@ -241,8 +260,12 @@ class StreamCall extends Call {
     this.#inner = inner;
   }
 
-  read(inner: ServerDuplexStream<Buffer, Outgoing>): void {
+  /** From then on the handler may pause, also before anything is read. */
+  attach(inner: ServerDuplexStream<Buffer, Outgoing>): void {
     this.#readable = inner;
+  }
+
+  read(inner: ServerDuplexStream<Buffer, Outgoing>): void {
     inner.on("data", (message: Buffer) => {
       if (!this.ended) this.onMessage?.(message);
     });

@@ -1,0 +1,40 @@
+/** A Python client, generated from `proto/` as a user would do it: grpcio-tools in a virtual environment. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { test } from "../support/fixtures.ts";
+import { expectedReport } from "../support/foreign-client.ts";
+import { ROOT, type Toolchain, execute, fetched, protoFiles, toolchain } from "../support/toolchain.ts";
+
+const PACKAGES = ["grpcio==1.80.0", "grpcio-tools==1.80.0", "grpcio-status==1.80.0"];
+const SOURCE = join(ROOT, "test/interop/python-client/client.py");
+/** Packages are downloaded the first time. */
+const BUILD_TIMEOUT_MS = 600_000;
+
+async function build(folder: string): Promise<void> {
+  const [environment, generated] = [join(folder, "venv"), join(folder, "generated")];
+  await fetched("python3", ["-m", "venv", environment]);
+  const python = join(environment, "bin/python");
+  await fetched(python, ["-m", "pip", "install", "--quiet", "--only-binary", ":all:", ...PACKAGES]);
+  await mkdir(generated);
+  const outputs = ["-I", "proto", `--python_out=${generated}`, `--grpc_python_out=${generated}`];
+  await execute(python, ["-m", "grpc_tools.protoc", ...outputs, ...protoFiles("windshift")], { cwd: ROOT });
+}
+
+async function pythonClient(): Promise<Toolchain> {
+  const sources = ["test/interop/python-client.test.ts", ...protoFiles("windshift")];
+  return toolchain("python-client", PACKAGES, sources, build);
+}
+
+test(
+  "a Python client publishes, consumes, settles, keeps state, and reads the details of errors",
+  { timeout: BUILD_TIMEOUT_MS },
+  async ({ windshift, skip }) => {
+    const client = await pythonClient();
+    if ("missing" in client) return skip(`no Python client can be made: ${client.missing}`);
+    const output = await execute(join(client.folder, "venv/bin/python"), [SOURCE, windshift.address, "python"], {
+      env: { PYTHONPATH: join(client.folder, "generated"), PYTHONDONTWRITEBYTECODE: "1" },
+    });
+    expect(JSON.parse(output)).toEqual(expectedReport("Python", "python"));
+  },
+);

@@ -1,0 +1,486 @@
+/**
+ * The codecs written by hand against the generated ones: for random messages, for everything that the wire format allows
+ * beyond what an encoder writes, and for bytes that are no message at all.
+ */
+import {
+  type DescField,
+  type DescMessage,
+  type MessageInitShape,
+  type MessageShape,
+  ScalarType,
+  create,
+  fromBinary,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import fc, { type Arbitrary } from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  EventsRequestSchema,
+  EventsResponseSchema,
+  PublishEventRequestSchema,
+  PublishEventResponseSchema,
+} from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import {
+  DeleteRequestSchema,
+  GetRequestSchema,
+  GetResponseSchema,
+  SetRequestSchema,
+  SetResponseSchema,
+} from "../../../src/gen/windshift/state/v1alpha1/state_pb.ts";
+import {
+  decodeEventsRequest,
+  decodePublishEventRequest,
+  encodeEventsResponse,
+  encodeOneUint64,
+} from "../../../src/grpc/codecs/events.ts";
+import {
+  decodeDeleteRequest,
+  decodeGetRequest,
+  decodeSetRequest,
+  encodeAny,
+  encodeGetResponse,
+} from "../../../src/grpc/codecs/state.ts";
+
+const MAX_UINT64 = 2n ** 64n - 1n;
+
+const uint64 = fc.oneof(
+  fc.bigInt({ min: 0n, max: MAX_UINT64 }),
+  fc.constantFrom(0n, 1n, 127n, 128n, 2n ** 32n - 1n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, MAX_UINT64),
+);
+const int64 = fc.oneof(
+  fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+  fc.constantFrom(0n, -1n, -62_135_596_800n, 253_402_300_799n),
+);
+const int32 = fc.oneof(fc.integer(), fc.constantFrom(0, -1, 999_999_999, -(2 ** 31), 2 ** 31 - 1));
+const text = fc.oneof(
+  fc.string({ unit: "grapheme", maxLength: 12 }),
+  fc.string({ maxLength: 200 }),
+  // Whoever sends this character may keep it.
+  fc.constantFrom("\uFFFD", "\uFEFFa", "\0", "𝔘𝔫𝔦"),
+);
+const bytes = fc.uint8Array({ maxLength: 150 });
+
+/** The numbers of all sizes as one type, and fields without a value left out: what two decoders can be compared by. */
+function plain(value: unknown): unknown {
+  if (typeof value === "number") return BigInt(value);
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([name, each]) => each !== undefined && name !== "$typeName" && name !== "$unknown")
+      .map(([name, each]) => [name, plain(each)]),
+  );
+}
+
+/** Seconds beyond 2^53 are rounded: they are out of every range anyway. */
+function rounded<T extends { readonly seconds: bigint } | undefined>(time: T) {
+  return time === undefined ? undefined : { ...time, seconds: Number(time.seconds) };
+}
+
+interface Decoder<Schema extends DescMessage = DescMessage> {
+  readonly name: string;
+  readonly schema: Schema;
+  readonly decode: (bytes: Uint8Array) => unknown;
+  /** The generated message in the shape of the other. */
+  readonly shape: (message: MessageShape<Schema>) => unknown;
+}
+
+function decoder<Schema extends DescMessage>(
+  schema: Schema,
+  decode: (bytes: Uint8Array) => unknown,
+  shape: (message: MessageShape<Schema>) => unknown,
+): Decoder {
+  return { name: schema.name, schema, decode, shape: shape as Decoder["shape"] };
+}
+
+const DECODERS = [
+  decoder(PublishEventRequestSchema, decodePublishEventRequest, (message) => ({
+    ...message,
+    timestamp: rounded(message.timestamp),
+  })),
+  decoder(EventsRequestSchema, decodeEventsRequest, ({ request }) => {
+    if (request.case === undefined) return { kind: "none" };
+    if (request.case !== "reject") return { kind: request.case, ...request.value };
+    return { kind: "reject", ...request.value, delay: rounded(request.value.delay) };
+  }),
+  decoder(GetRequestSchema, decodeGetRequest, (message) => message),
+  decoder(SetRequestSchema, decodeSetRequest, (message) => message),
+  decoder(DeleteRequestSchema, decodeDeleteRequest, (message) => message),
+];
+
+/** Any value of a field that is no message. */
+function scalar(type: ScalarType): Arbitrary<unknown> {
+  switch (type) {
+    case ScalarType.STRING:
+      return text;
+    case ScalarType.BYTES:
+      return bytes;
+    case ScalarType.UINT64:
+      return uint64;
+    case ScalarType.INT64:
+      return int64;
+    case ScalarType.INT32:
+      return int32;
+    case ScalarType.BOOL:
+      return fc.boolean();
+    default:
+      throw new Error(`no hot message has a field of type ${ScalarType[type]}`);
+  }
+}
+
+function value(field: DescField): Arbitrary<unknown> {
+  if (field.fieldKind === "message") return message(field.message);
+  if (field.fieldKind === "list") return fc.array(scalar(field.scalar!), { maxLength: 40 });
+  return scalar(field.scalar!);
+}
+
+/** Any message of a type. */
+function message(schema: DescMessage): Arbitrary<MessageShape<DescMessage>> {
+  const members = schema.members.map((member): [string, Arbitrary<unknown>] => {
+    if (member.kind === "field") return [member.localName, fc.option(value(member), { nil: undefined })];
+    const choices = member.fields.map((each) => fc.record({ case: fc.constant(each.localName), value: value(each) }));
+    return [member.localName, fc.oneof(fc.constant({ case: undefined }), ...choices)];
+  });
+  return fc
+    .record(Object.fromEntries(members))
+    .map((init) => create(schema, Object.fromEntries(Object.entries(init).filter(([, each]) => each !== undefined))));
+}
+
+/** Number and wire type that no field has, with something valid behind them. */
+function unknownField(schema: DescMessage): Arbitrary<Uint8Array> {
+  const known = new Set(schema.fields.map(({ number }) => number));
+  const number = fc.constantFrom(7, 15, 16, 1000, 2 ** 29 - 1).filter((each) => !known.has(each));
+  const inner = fc.oneof(
+    fc.record({ type: fc.constant(WireType.Varint), data: uint64.map((n) => new BinaryWriter().uint64(n).finish()) }),
+    fc.record({ type: fc.constant(WireType.Bit64), data: fc.uint8Array({ minLength: 8, maxLength: 8 }) }),
+    fc.record({ type: fc.constant(WireType.Bit32), data: fc.uint8Array({ minLength: 4, maxLength: 4 }) }),
+    fc.record({
+      type: fc.constant(WireType.LengthDelimited),
+      data: bytes.map((b) => new BinaryWriter().bytes(b).finish()),
+    }),
+    fc.record({ type: fc.constant(WireType.StartGroup), data: fc.constant(new Uint8Array([8, 1])) }),
+  );
+  return fc.tuple(number, inner).map(([no, { type, data }]) => {
+    const writer = new BinaryWriter().tag(no, type).raw(data);
+    if (type === WireType.StartGroup) writer.tag(no, WireType.EndGroup);
+    return writer.finish();
+  });
+}
+
+function writeScalar(writer: BinaryWriter, type: ScalarType, of: unknown): BinaryWriter {
+  switch (type) {
+    case ScalarType.STRING:
+      return writer.string(of as string);
+    case ScalarType.BYTES:
+      return writer.bytes(of as Uint8Array);
+    case ScalarType.UINT64:
+      return writer.uint64(of as bigint);
+    case ScalarType.INT64:
+      return writer.int64(of as bigint);
+    case ScalarType.INT32:
+      return writer.int32(of as number);
+    default:
+      return writer.bool(of as boolean);
+  }
+}
+
+function wireTypeOf(type: ScalarType): WireType {
+  return type === ScalarType.STRING || type === ScalarType.BYTES ? WireType.LengthDelimited : WireType.Varint;
+}
+
+function knownField(field: DescField): Arbitrary<Uint8Array> {
+  if (field.fieldKind === "message") {
+    return wire(field.message, 4).map((inner) =>
+      new BinaryWriter().tag(field.number, WireType.LengthDelimited).bytes(inner).finish(),
+    );
+  }
+  const type = field.scalar!;
+  const single = scalar(type).map((of) =>
+    writeScalar(new BinaryWriter().tag(field.number, wireTypeOf(type)), type, of).finish(),
+  );
+  if (field.fieldKind !== "list") return single;
+  const packed = fc.array(scalar(type), { maxLength: 20 }).map((values) => {
+    const writer = new BinaryWriter().tag(field.number, WireType.LengthDelimited).fork();
+    for (const each of values) writeScalar(writer, type, each);
+    return writer.join().finish();
+  });
+  return fc.oneof(single, packed);
+}
+
+/** Valid bytes of a message in any order: fields repeated, merged, packed or not, and ones that nobody knows. */
+function wire(schema: DescMessage, maxLength = 10): Arbitrary<Uint8Array> {
+  const field = fc.oneof(...schema.fields.map(knownField), unknownField(schema));
+  return fc.array(field, { maxLength }).map((fields) => Buffer.concat(fields));
+}
+
+function expectedWireTypes(field: DescField): WireType[] {
+  if (field.fieldKind === "message") return [WireType.LengthDelimited];
+  const type = wireTypeOf(field.scalar!);
+  return field.fieldKind === "list" ? [type, WireType.LengthDelimited] : [type];
+}
+
+/**
+ * True where a known field has the wire type of another: an unknown field as Protobuf has it, which the generated code
+ * reads as if its type were right.
+ */
+function hasForeignWireType(schema: DescMessage, of: Uint8Array): boolean {
+  const reader = new BinaryReader(of);
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    const field = schema.fields.find((each) => each.number === number);
+    if (field !== undefined && !expectedWireTypes(field).includes(type)) return true;
+    if (field?.fieldKind === "message") {
+      if (hasForeignWireType(field.message, reader.bytes())) return true;
+    } else {
+      reader.skip(type, number);
+    }
+  }
+  return false;
+}
+
+function attempt<T>(run: () => T): T | Error {
+  try {
+    return run();
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+describe.for(DECODERS)("$name is decoded as the generated code does", ({ schema, decode, shape }) => {
+  test("from what an encoder writes", () => {
+    fc.assert(
+      fc.property(message(schema), (of) => {
+        expect(plain(decode(toBinary(schema, of)))).toEqual(plain(shape(of)));
+      }),
+    );
+  });
+
+  test("from fields in any order, repeated, merged, packed or not, and unknown ones", () => {
+    fc.assert(
+      fc.property(wire(schema), (of) => {
+        expect(plain(decode(of))).toEqual(plain(shape(fromBinary(schema, of))));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("or refused, from bytes that are no such message", () => {
+    const changed = fc
+      .tuple(wire(schema), fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 4 }), fc.nat())
+      .map(([valid, changes, end]) => {
+        const of = Uint8Array.from(valid);
+        for (const [at, byte] of changes) if (of.length > 0) of[at % of.length] = byte;
+        return of.subarray(0, of.length - (end % 4));
+      });
+    const anything = fc.oneof(changed, fc.uint8Array({ maxLength: 64 }));
+    fc.assert(
+      fc.property(anything, (of) => {
+        const ours = attempt(() => decode(of));
+        if (ours instanceof Error) {
+          expect(ours.constructor).toBe(Error);
+          return;
+        }
+        const theirs = attempt(() => shape(fromBinary(schema, of)));
+        if (theirs instanceof Error || hasForeignWireType(schema, of)) return;
+        expect(plain(ours)).toEqual(plain(theirs));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("from a view into a larger buffer", () => {
+    fc.assert(
+      fc.property(message(schema), bytes, (of, around) => {
+        const encoded = toBinary(schema, of);
+        const whole = Uint8Array.from([...around, ...encoded, ...around]);
+        const view = whole.subarray(around.length, around.length + encoded.length);
+        expect(plain(decode(view))).toEqual(plain(shape(of)));
+      }),
+    );
+  });
+});
+
+describe("bytes that are refused", () => {
+  test.for([
+    ["a field with number 0", [0, 0]],
+    ["a length beyond the end", [10, 5, 97]],
+    ["a length beyond 32 bits", [10, 0xff, 0xff, 0xff, 0xff, 0xff, 1]],
+    ["a tag without a value", [40]],
+    ["a number that does not end", [40, 0xff]],
+    ["a number of eleven bytes", [40, ...Array<number>(10).fill(0x80), 0]],
+    ["a tag beyond 32 bits", [0xff, 0xff, 0xff, 0xff, 0xff, 1, 0]],
+    ["a text that is not UTF-8", [10, 1, 0xff]],
+    ["a surrogate in a text", [10, 3, 0xed, 0xa0, 0x80]],
+    ["an end of a group that did not begin", [60]],
+    ["a group that ends as another", [59, 68]],
+    ["a group that does not end", [59]],
+    ["groups nested without end", Array<number>(10_000).fill(59)],
+    ["a wire type that does not exist", [62]],
+    ["a nested field that leaves its message", [26, 3, 10, 9, 97]],
+  ] as const)("%s", ([, of]) => {
+    expect(() => decodeSetRequest(Uint8Array.from(of))).toThrow(Error);
+  });
+
+  test.for([
+    ["a number of a packed list that leaves it", [18, 3, 10, 1, 0x80, 1]],
+    ["a packed list that leaves its message", [18, 3, 10, 9, 1]],
+  ] as const)("%s", ([, of]) => {
+    expect(() => decodeEventsRequest(Uint8Array.from(of))).toThrow(Error);
+  });
+});
+
+test("a known field with the wire type of another is passed over, as Protobuf has it", () => {
+  // store as a number, create_only as bytes, then a key.
+  const of = Uint8Array.from([8, 1, 34, 1, 65, 18, 1, 107]);
+  expect(decodeSetRequest(of)).toMatchObject({ store: "", key: "k", createOnly: undefined });
+});
+
+test("of a choice the last member counts, and what the same member had before stays with it", () => {
+  const request = (init: MessageInitShape<typeof EventsRequestSchema>["request"] & object) =>
+    toBinary(EventsRequestSchema, create(EventsRequestSchema, { request: init }));
+  const ack = request({ case: "ack", value: { ids: [1n, 2n] } });
+  const ping = request({ case: "ping", value: { ids: [3n] } });
+  expect(decodeEventsRequest(Buffer.concat([ack, ack]))).toEqual({ kind: "ack", ids: [1, 2, 1, 2] });
+  expect(decodeEventsRequest(Buffer.concat([ack, ping]))).toEqual({ kind: "ping", ids: [3] });
+  expect(decodeEventsRequest(Buffer.concat([ack, ping, ack]))).toEqual({ kind: "ack", ids: [1, 2] });
+});
+
+/** A number where it is exact, as decoders and the domain hand them over. */
+function either(of: bigint): Arbitrary<number | bigint> {
+  return of <= BigInt(Number.MAX_SAFE_INTEGER) ? fc.constantFrom(of, Number(of)) : fc.constant(of);
+}
+
+const id = uint64.chain(either);
+const time = fc.record({
+  seconds: fc.oneof(
+    fc.integer({ min: -62_135_596_800, max: 253_402_300_799 }),
+    fc.integer({ min: -(2 ** 53), max: 2 ** 53 }),
+  ),
+  nanos: int32,
+});
+const any = fc.record({ typeUrl: text, value: bytes });
+
+/** A message of a generated type from what the encoder by hand was given. */
+function generatedTime({ seconds, nanos }: { seconds: number; nanos: number }) {
+  return { seconds: BigInt(seconds), nanos };
+}
+
+describe("the generated code reads", () => {
+  test("a message of one number", () => {
+    fc.assert(
+      fc.property(id, (of) => {
+        const encoded = encodeOneUint64(of);
+        expect(fromBinary(PublishEventResponseSchema, encoded).id).toBe(BigInt(of));
+        expect(fromBinary(SetResponseSchema, encoded).revision).toBe(BigInt(of));
+        expect(Buffer.from(encoded)).toEqual(
+          Buffer.from(toBinary(SetResponseSchema, create(SetResponseSchema, { revision: BigInt(of) }))),
+        );
+      }),
+    );
+  });
+
+  test("an Any, byte for byte", () => {
+    fc.assert(
+      fc.property(any, (of) => {
+        expect(Buffer.from(encodeAny(of))).toEqual(Buffer.from(toBinary(AnySchema, create(AnySchema, of))));
+      }),
+    );
+  });
+
+  test("a GetResponse, byte for byte", () => {
+    const response = fc.record({
+      lastUpdated: fc.option(time, { nil: undefined }),
+      revision: id,
+      value: fc.option(any, { nil: undefined }),
+    });
+    fc.assert(
+      fc.property(response, (of) => {
+        const expected = create(GetResponseSchema, {
+          revision: BigInt(of.revision),
+          ...(of.lastUpdated === undefined ? {} : { lastUpdated: generatedTime(of.lastUpdated) }),
+          ...(of.value === undefined ? {} : { value: of.value }),
+        });
+        expect(Buffer.from(encodeGetResponse(of))).toEqual(Buffer.from(toBinary(GetResponseSchema, expected)));
+      }),
+    );
+  });
+
+  test("an event", () => {
+    const event = fc.record({
+      kind: fc.constant("event" as const),
+      id,
+      subject: text,
+      timestamp: time,
+      idempotencyKey: fc.option(text, { nil: undefined }),
+      traceParent: fc.option(text, { nil: undefined }),
+      traceState: fc.option(text, { nil: undefined }),
+      typeUrl: text,
+      value: bytes,
+      deliveryAttempt: fc.integer({ min: 1, max: 2 ** 40 }),
+    });
+    fc.assert(
+      fc.property(event, (of) => {
+        const { idempotencyKey, traceParent, traceState } = of;
+        const expected = create(EventsResponseSchema, {
+          response: {
+            case: "event",
+            value: {
+              id: BigInt(of.id),
+              subject: of.subject,
+              headers: {
+                timestamp: generatedTime(of.timestamp),
+                ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+                ...(traceParent === undefined ? {} : { traceParent }),
+                ...(traceState === undefined ? {} : { traceState }),
+              },
+              data: { typeUrl: of.typeUrl, value: of.value },
+              deliveryAttempt: BigInt(of.deliveryAttempt),
+            },
+          },
+        });
+        expect(plain(fromBinary(EventsResponseSchema, encodeEventsResponse(of)))).toEqual(plain(expected));
+      }),
+    );
+  });
+
+  test("the answer to a subscription", () => {
+    fc.assert(
+      fc.property(time, (processingTimeout) => {
+        const encoded = encodeEventsResponse({ kind: "subscribed", processingTimeout });
+        const expected = create(EventsResponseSchema, {
+          response: { case: "subscribed", value: { processingTimeout: generatedTime(processingTimeout) } },
+        });
+        expect(Buffer.from(encoded)).toEqual(Buffer.from(toBinary(EventsResponseSchema, expected)));
+      }),
+    );
+  });
+
+  test.for([
+    ["ack_confirmation", "ackConfirmation"],
+    ["reject_confirmation", "rejectConfirmation"],
+    ["ping_confirmation", "pingConfirmation"],
+  ] as const)("an %s, byte for byte", ([kind, name]) => {
+    const ids = fc.array(id, { maxLength: 60 });
+    fc.assert(
+      fc.property(ids, ids, ids, (done, invalid, failed) => {
+        const confirmation = { kind, ids: done, invalidIds: invalid, temporaryFailedIds: failed };
+        const expected = create(EventsResponseSchema, {
+          response: {
+            case: name,
+            value: {
+              ids: done.map(BigInt),
+              invalidIds: invalid.map(BigInt),
+              temporaryFailedIds: failed.map(BigInt),
+            },
+          },
+        });
+        expect(Buffer.from(encodeEventsResponse(confirmation))).toEqual(
+          Buffer.from(toBinary(EventsResponseSchema, expected)),
+        );
+      }),
+    );
+  });
+});
