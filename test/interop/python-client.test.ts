@@ -1,5 +1,5 @@
 /** A Python client, generated from `proto/` as a user would do it: grpcio-tools in a virtual environment. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { test } from "../support/fixtures.ts";
@@ -36,5 +36,21 @@ test(
       env: { PYTHONPATH: join(client.folder, "generated"), PYTHONDONTWRITEBYTECODE: "1" },
     });
     expect(JSON.parse(output)).toEqual(expectedReport("Python", "python"));
+  },
+);
+
+test(
+  "the client of the README works as it stands there",
+  { timeout: BUILD_TIMEOUT_MS },
+  async ({ windshift, skip }) => {
+    const client = await pythonClient();
+    if ("missing" in client) return skip(`no Python client can be made: ${client.missing}`);
+    const [, program] = /```python\n([^]*?)```/.exec(await readFile(join(ROOT, "README.md"), "utf8"))!;
+    const output = await execute(
+      join(client.folder, "venv/bin/python"),
+      ["-c", program!.replace("localhost:8080", windshift.address)],
+      { env: { PYTHONPATH: join(client.folder, "generated"), PYTHONDONTWRITEBYTECODE: "1" } },
+    );
+    expect(output.trim().split("\n")).toEqual(["published 1", "received 1 hello", "acknowledged [1]"]);
   },
 );
