@@ -24,9 +24,17 @@ export function now(): Timestamp {
   return { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 };
 }
 
+/** Hot path: most events are published in the same second as the one before. */
+let lastSeconds = Number.NaN;
+let lastBase = "";
+
 /** `2026-11-21T10:09:44.23Z`. */
 export function formatTimestamp({ seconds, nanos }: Timestamp): string {
-  const base = new Date(seconds * 1000).toISOString().slice(0, -".000Z".length);
+  if (seconds !== lastSeconds) {
+    lastSeconds = seconds;
+    lastBase = new Date(seconds * 1000).toISOString().slice(0, -".000Z".length);
+  }
+  const base = lastBase;
   if (nanos === 0) return `${base}Z`;
   const digits = nanos.toString().padStart(9, "0");
   let end = digits.length;
