@@ -6,7 +6,7 @@ import { checkFilter } from "../names.ts";
  * Longest list. nats-server compares each with each and does nothing else meanwhile: a thousand take it 50 ms, ten
  * thousand more than 5 s.
  */
-export const MAX_FILTERS = 1000;
+const MAX_FILTERS = 1000;
 
 /** Throws unless all filters are valid and none overlaps with another; JetStream wants it so. */
 export function checkFilters(field: string, filters: readonly string[]): void {

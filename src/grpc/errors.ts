@@ -71,7 +71,7 @@ export const CODES: Readonly<Record<Reason, Code>> = {
 };
 
 /** `google.rpc.ErrorInfo.domain` of all our errors. */
-export const ERROR_DOMAIN = "windshift";
+const ERROR_DOMAIN = "windshift";
 
 /** Any failure as one of ours. */
 export function asWindshiftError(error: unknown): WindshiftError {

@@ -79,7 +79,7 @@ export function jetStreamCode(error: unknown): number | undefined {
 }
 
 /** JetStream's own words, kept as the cause of our error: for the log. */
-export class JetStreamRefusal extends Error {
+class JetStreamRefusal extends Error {
   readonly code: number;
 
   constructor(body: JetStreamErrorBody) {
