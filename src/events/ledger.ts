@@ -1,6 +1,7 @@
 /**
- * Hot path: the events that one subscription holds unsettled, with the time that each has left. A map in the order in
- * which times run out (a ping moves its event to the end), so one timer watches the first entry for all of them.
+ * Hot path: the events that one subscription holds unsettled, with the time that each has left. One timer watches the
+ * earliest end for all of them, and looks for the next one when it fires: settling an event touches no timer. The times
+ * need not run out in the order of receipt: a consumer of NATS tools may give each attempt another one (`backoff`).
  *
  * The time counts on the monotonic clock from the receipt of the event, and ends a little before JetStream's: nothing
  * is accepted here that may already be on its way to another subscriber.
@@ -37,6 +38,8 @@ export class Ledger implements Disposable {
   readonly #held = new Map<number, HeldEvent>();
   readonly #onExpired: (event: HeldEvent) => void;
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer fires, on the monotonic clock. */
+  #wakesAt = Infinity;
 
   constructor(onExpired: (event: HeldEvent) => void) {
     this.#onExpired = onExpired;
@@ -52,7 +55,7 @@ export class Ledger implements Disposable {
     const previous = this.#held.get(event.id);
     if (previous !== undefined) this.#held.delete(event.id);
     this.#held.set(event.id, event);
-    this.#timer ??= this.#arm();
+    if (event.expiresAt < this.#wakesAt) this.#wakeAt(event.expiresAt);
     return previous;
   }
 
@@ -82,10 +85,8 @@ export class Ledger implements Disposable {
       this.#expire(event);
       return;
     }
-    if (expiresAt === event.expiresAt) return;
     event.expiresAt = expiresAt;
-    this.#held.delete(event.id);
-    this.#held.set(event.id, event);
+    if (expiresAt < this.#wakesAt) this.#wakeAt(expiresAt);
   }
 
   /** Lets go of everything that is not being settled, and returns it. */
@@ -97,7 +98,7 @@ export class Ledger implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#wakesAt = Infinity;
     this.#held.clear();
   }
 
@@ -106,22 +107,24 @@ export class Ledger implements Disposable {
     this.#onExpired(event);
   }
 
-  #arm(): NodeJS.Timeout | undefined {
-    const first = this.#held.values().next().value;
-    if (first === undefined) return undefined;
-    // One that is being settled stays first until its answer comes.
-    const wait = Math.max(isBusy(first) ? BUSY_LOOK_MS : 1, first.expiresAt - performance.now());
-    return setTimeout(
-      () => {
-        const now = performance.now();
-        for (const event of this.#held.values()) {
-          if (event.expiresAt > now) break;
-          if (!isBusy(event)) this.#expire(event);
-        }
-        this.#timer = this.#arm();
-      },
-      Math.min(wait, MAX_TIMER_MS),
-    );
+  #wakeAt(time: number): void {
+    clearTimeout(this.#timer);
+    this.#wakesAt = time;
+    const wait = Math.max(1, time - performance.now());
+    this.#timer = setTimeout(() => this.#look(), Math.min(wait, MAX_TIMER_MS));
+  }
+
+  #look(): void {
+    const now = performance.now();
+    let next = Infinity;
+    this.#wakesAt = Infinity;
+    for (const event of this.#held.values()) {
+      if (event.expiresAt > now) next = Math.min(next, event.expiresAt);
+      else if (!isBusy(event)) this.#expire(event);
+      // One that is being settled is looked at again until its answer comes.
+      else next = Math.min(next, now + BUSY_LOOK_MS);
+    }
+    if (next < this.#wakesAt) this.#wakeAt(next);
   }
 }
 

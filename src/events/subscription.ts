@@ -97,9 +97,10 @@ export class Subscription {
   readonly #backoffMs: readonly number[];
   readonly #nak: Buffer;
   #settling = 0;
-  #onSettled: (() => void) | undefined;
+  #settled: PromiseWithResolvers<void> | undefined;
   #onEmpty: (() => void) | undefined;
-  #closed = false;
+  #stopped: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
 
   /** Rejects where the consumer does not exist or cannot be subscribed to. Nothing is delivered before `start`. */
   static async open(
@@ -147,14 +148,14 @@ export class Subscription {
       {
         stream,
         consumer,
-        created: info.created,
+        created: config.durable_name === undefined ? undefined : info.created,
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
         maxBatch: config.max_batch || undefined,
         maxExpiresMs: config.max_expires === undefined ? undefined : config.max_expires / NANOSECONDS || undefined,
       },
       {
         onMessage: (message) => this.#onMessage(message),
-        onSurplus: (message) => this.#handBack(message.reply),
+        onSurplus: (ackSubject) => this.#handBack(ackSubject),
         onGone: (error) => this.#onGone(error),
       },
     );
@@ -214,17 +215,21 @@ export class Subscription {
     batch.sealed();
   }
 
+  /** Nothing more is delivered, and what is on its way is handed back. What is held can still be settled. */
+  stop(): void {
+    this.#stopped ??= this.#pull.close();
+  }
+
   /** Resolves when no settlement is under way. */
   async settled(): Promise<void> {
     if (this.#settling === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#onSettled = resolve;
-    });
+    this.#settled ??= Promise.withResolvers<void>();
+    await this.#settled.promise;
   }
 
   /** Resolves when nothing is held any more, or after `limitMs`. */
   async empty(limitMs: number): Promise<void> {
-    if (this.#ledger.size === 0 || this.#closed) return;
+    if (this.#ledger.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onEmpty = resolve;
     const timer = setTimeout(resolve, limitMs);
@@ -232,19 +237,23 @@ export class Subscription {
     clearTimeout(timer);
   }
 
-  /** Ends it: hands back what is held and what is on its way. */
+  /** Ends it: hands back what is held and what is on its way. Resolves when all that has left. */
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#metrics.subscriptions.add(-1);
     for (const unwatch of this.#unwatch) unwatch();
     // Its unsubscribe goes out first: what is handed back must not come here again.
-    const drained = this.#pull.close();
+    this.stop();
+    if (this.#pull.lingering !== undefined) await this.#pull.lingering;
     for (const event of this.#ledger.release()) {
       this.#handBack(event.ackSubject);
       this.#released(event, "handed_back");
     }
-    await Promise.all([drained, this.settled()]);
+    await Promise.all([this.#stopped, this.settled()]);
     this.#ledger[Symbol.dispose]();
   }
 
@@ -256,7 +265,7 @@ export class Subscription {
       this.#ledger.keep(event, sentAt + this.#holdTimeMs(event.attempt));
     } else if (this.#ledger.settled(event)) {
       this.#released(event, kind);
-      if (!this.#closed) this.#pull.grant(1);
+      this.#pull.grant(1);
     }
   }
 
@@ -265,9 +274,10 @@ export class Subscription {
     this.#metrics.settlements(kind, "failed").add(1);
     if (kind === "ping") event.pings -= 1;
     else event.isSettling = false;
-    if (!this.#closed) {
+    if (this.#closing === undefined) {
       this.#ledger.keep(event, event.expiresAt);
-    } else if (this.#ledger.settled(event)) {
+    } else if (kind !== "ping" && this.#ledger.settled(event)) {
+      if (event.expiresAt > performance.now()) this.#handBack(event.ackSubject);
       this.#released(event, "handed_back");
     }
   }
@@ -276,8 +286,8 @@ export class Subscription {
   batchDone(): void {
     this.#settling -= 1;
     if (this.#settling > 0) return;
-    this.#onSettled?.();
-    this.#onSettled = undefined;
+    this.#settled?.resolve();
+    this.#settled = undefined;
   }
 
   #onMessage(message: NatsMessage): void {
@@ -300,7 +310,7 @@ export class Subscription {
   }
 
   #onGone(error: WindshiftError): void {
-    if (this.#closed) return;
+    if (this.#closing !== undefined) return;
     this.#listener.onEnded(error);
   }
 

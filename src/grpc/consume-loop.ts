@@ -25,6 +25,9 @@ import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codec
 import { durationMs, toDuration } from "./convert.ts";
 import type { BidiCall } from "./server.ts";
 
+/** A NATS that does not answer holds up a drain no longer than this. */
+const HAND_BACK_MS = 500;
+
 type Settle = Extract<EventsRequest, { kind: "ack" | "reject" | "ping" }>;
 
 /** Runs one call. */
@@ -38,6 +41,7 @@ export class ConsumeLoop implements SubscriptionListener {
   #state: "waiting" | "opening" | "running" | "ending" | "over" = "waiting";
   #subscription: Subscription | undefined;
   #isHalfClosed = false;
+  #finishing: Promise<void> | undefined;
   #stream = "";
   #consumer = "";
 
@@ -60,15 +64,17 @@ export class ConsumeLoop implements SubscriptionListener {
     };
   }
 
-  /** Asks for nothing more, gives the client `graceMs` to settle what it holds, then ends the call. */
+  /** Brings nothing more, gives the client `graceMs` to settle what it holds, then ends the call. */
   async drain(graceMs: number): Promise<void> {
-    if (this.#state !== "running") {
-      this.#fail(draining());
-      return;
+    const subscription = this.#subscription;
+    if (this.#state === "running") {
+      subscription!.stop();
+      await subscription!.empty(graceMs);
+    } else if (this.#state === "ending") {
+      await within(graceMs, this.#finishing!);
     }
-    this.#subscription!.pause();
-    await this.#subscription!.empty(graceMs);
     this.#fail(draining());
+    if (subscription !== undefined) await within(HAND_BACK_MS, subscription.close());
   }
 
   onEvent(event: DeliveredEvent): unknown {
@@ -187,11 +193,11 @@ export class ConsumeLoop implements SubscriptionListener {
     }
     if (this.#state !== "running") return;
     this.#state = "ending";
-    void this.#finish();
+    this.#finishing = this.#finish();
   }
 
   async #finish(): Promise<void> {
-    this.#subscription!.pause();
+    this.#subscription!.stop();
     await this.#subscription!.settled();
     await this.#subscription!.close();
     if (this.#state !== "ending") return;
@@ -244,6 +250,14 @@ function confirmation(
 
 function finite(deadlineMs: number): number | undefined {
   return deadlineMs === Infinity ? undefined : deadlineMs;
+}
+
+/** Resolves with `promise`, or when the time is up. */
+async function within(limitMs: number, promise: Promise<void>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, limitMs);
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
 }
 
 function draining(): WindshiftError {

@@ -6,7 +6,8 @@
  * counted against the request it answers. Credit that is granted while both are open is merged into the next one.
  * A request ends when its batch is delivered, or with a status; what it did not deliver is credit again. Statuses are
  * told by their number alone: nats-server has a dozen meanings for 409, and one answer fits all: this request is over,
- * look whether the consumer still exists, ask again.
+ * look whether the consumer still exists, ask again. Of a replicated consumer the status overtakes messages that were
+ * sent before it: it tells how many were never sent, and the request waits for the others.
  *
  * Without a status a request can die with its leader. Heartbeats tell (a request that misses them is given up), and
  * advisories of a new leader tell sooner. A lost connection ends all requests, and new ones use new subjects, so that
@@ -15,14 +16,14 @@
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
-import { type NatsMessage, statusCode } from "./message.ts";
+import { type NatsMessage, headerValue, statusCode } from "./message.ts";
 
 /** Receives what is pulled. All are on the hot path and must not throw. */
 export interface PullHandler {
   /** A message that credit was granted for. */
   onMessage(message: NatsMessage): void;
-  /** A message that came too late, for a request already given up: to be handed back. */
-  onSurplus(message: NatsMessage): void;
+  /** A message that came too late, for a request already given up: to be handed back by its acknowledgement subject. */
+  onSurplus(ackSubject: string): void;
   /** The consumer is gone; nothing more will come. */
   onGone(error: WindshiftError): void;
 }
@@ -31,8 +32,11 @@ export interface PullHandler {
 export interface PullSource {
   readonly stream: string;
   readonly consumer: string;
-  /** When the consumer was made: one of the same name that was made later is another. */
-  readonly created: string;
+  /**
+   * When the consumer was made: one of the same name that was made later is another. Undefined for an ephemeral one,
+   * which nats-server makes anew when it starts.
+   */
+  readonly created: string | undefined;
   /** Bytes that one request may bring. */
   readonly maxBytes: number;
   readonly maxBatch?: number | undefined;
@@ -48,6 +52,8 @@ interface Slot {
   batch: number;
   /** Messages that it may still bring; 0 when none is open. */
   remaining: number;
+  /** JetStream has ended it; what remains is on its way. */
+  isEnded: boolean;
   lastHeard: number;
   openedAt: number;
 }
@@ -56,6 +62,13 @@ const EXPIRES_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
 /** Silence for two heartbeats and a little means that the request is lost. */
 const SILENCE_MS = 2 * HEARTBEAT_MS + 1_000;
+/** So long may a message take that was sent before its request ended; then it is lost with a leader. */
+const LATE_MS = 2_000;
+/** In a cluster, messages may be on their way between its nodes for so long after the last one came … */
+const QUIET_MS = 100;
+/** … and an end is not put off longer than this. */
+const MAX_LINGER_MS = 1_000;
+const LINGER_LOOK_MS = 10;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
 const NANOSECONDS = 1_000_000;
@@ -91,6 +104,8 @@ export class Pull {
   readonly #stopListening: () => void;
   readonly #slots: (Slot | undefined)[] = [undefined, undefined];
   #draining: Promise<void>[] = [];
+  #lingering: Promise<void> | undefined;
+  #late: string[] = [];
   #credit = 0;
   #paused = false;
   #closed = false;
@@ -151,7 +166,7 @@ export class Pull {
       (info) => {
         this.#verifying = false;
         if (this.#closed) return;
-        if (info.created === created) this.#schedule();
+        if (created === undefined || info.created === created) this.#schedule();
         else this.#handler.onGone(replaced(stream, consumer));
       },
       (error: WindshiftError) => {
@@ -167,10 +182,15 @@ export class Pull {
   checkSilence(now: number): void {
     for (const slot of this.#slots) {
       if (slot === undefined || slot.remaining === 0) continue;
-      if (now - slot.lastHeard <= SILENCE_MS) continue;
+      if (now - slot.lastHeard <= (slot.isEnded ? LATE_MS : SILENCE_MS)) continue;
       this.#giveUp(slot);
       this.verify();
     }
+  }
+
+  /** Until it resolves a closed pull is still subscribed: what is handed back could come here again. */
+  get lingering(): Promise<void> | undefined {
+    return this.#lingering;
   }
 
   /** Ends the requests. What was on its way is handed to `onSurplus` until the promise resolves. */
@@ -178,10 +198,42 @@ export class Pull {
     if (this.#closed) return;
     this.#closed = true;
     this.#monitor.delete(this);
-    this.#stopListening();
     clearTimeout(this.#timer);
+    if (this.#isBusy()) {
+      this.#lingering = this.#linger();
+      await this.#lingering;
+      this.#lingering = undefined;
+    }
+    this.#stopListening();
     for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
+    for (const ackSubject of this.#late.splice(0)) this.#handler.onSurplus(ackSubject);
     await Promise.all(this.#draining);
+  }
+
+  /**
+   * A cluster drops what is on its way between two nodes when its subscription ends, and JetStream takes it for
+   * delivered. So an end waits for what is being sent: until the requests are used up, or nothing comes any more while
+   * the consumer's leader has the time to answer.
+   */
+  async #linger(): Promise<void> {
+    const { stream, consumer } = this.#source;
+    const deadline = performance.now() + MAX_LINGER_MS;
+    let answeredAt = Infinity;
+    const answered = (): void => {
+      answeredAt = performance.now();
+    };
+    this.#api.consumerInfo(stream, consumer).then(answered, answered);
+    while (performance.now() < deadline) {
+      if (!this.#isBusy() && performance.now() - answeredAt >= QUIET_MS) return;
+      if (this.#slots.every((slot) => slot === undefined || slot.remaining === 0)) return;
+      await new Promise((resolve) => setTimeout(resolve, LINGER_LOOK_MS));
+    }
+  }
+
+  #isBusy(): boolean {
+    if (this.#connection.server?.cluster === undefined) return false;
+    const now = performance.now();
+    return this.#slots.some((slot) => slot !== undefined && slot.remaining > 0 && now - slot.lastHeard < QUIET_MS);
   }
 
   #schedule(): void {
@@ -215,6 +267,7 @@ export class Pull {
     this.#credit -= batch;
     slot.number += 1;
     slot.batch = slot.remaining = batch;
+    slot.isEnded = false;
     slot.lastHeard = slot.openedAt = performance.now();
     const body =
       `{"batch":${batch},"max_bytes":${maxBytes},"expires":${expiresMs * NANOSECONDS},` +
@@ -227,7 +280,16 @@ export class Pull {
     const inbox = `${this.#connection.createInbox()}.`;
     const subscription = this.#connection.subscribe(`${inbox}*`, (message) => this.#receive(slot, message));
     if (subscription === undefined) return undefined;
-    const slot: Slot = { subscription, inbox, number: 0, batch: 0, remaining: 0, lastHeard: 0, openedAt: 0 };
+    const slot: Slot = {
+      subscription,
+      inbox,
+      number: 0,
+      batch: 0,
+      remaining: 0,
+      isEnded: false,
+      lastHeard: 0,
+      openedAt: 0,
+    };
     return slot;
   }
 
@@ -237,7 +299,13 @@ export class Pull {
       return;
     }
     if (slot.remaining === 0) {
-      this.#handler.onSurplus(message);
+      this.#handler.onSurplus(message.reply);
+      return;
+    }
+    if (this.#closed) {
+      slot.remaining -= 1;
+      slot.lastHeard = performance.now();
+      this.#late.push(message.reply);
       return;
     }
     slot.remaining -= 1;
@@ -253,10 +321,12 @@ export class Pull {
     const status = statusCode(message);
     slot.lastHeard = performance.now();
     if (status === 100) return;
-    const delivered = slot.remaining < slot.batch;
-    this.#credit += slot.remaining;
-    slot.remaining = 0;
-    if (status === 408) {
+    const unsent = Math.min(slot.remaining, unsentOf(message));
+    const delivered = unsent < slot.batch;
+    this.#credit += unsent;
+    slot.remaining -= unsent;
+    slot.isEnded = true;
+    if (status === 408 || unsent === 0) {
       this.#schedule();
     } else if (status === 409 && delivered) {
       this.#schedule();
@@ -301,10 +371,17 @@ export class Pull {
   }
 
   #connected(): void {
+    if (this.#closed) return;
     this.#backoffMs = 0;
     if (this.#credit > 0) this.#schedule();
     else this.verify();
   }
+}
+
+/** Messages that the request asked for and JetStream did not send; all of them where it does not say. */
+function unsentOf(message: NatsMessage): number {
+  const value = headerValue(message, "Nats-Pending-Messages");
+  return value === undefined ? Infinity : Number(value);
 }
 
 function replaced(stream: string, consumer: string): WindshiftError {

@@ -1,0 +1,214 @@
+/** Clients that behave badly: they cost what is bounded, and nobody else notices. */
+import { expect } from "vitest";
+import type { Client, EventsCall } from "../support/client.ts";
+import { Worker, consumerState, createSource, publishMany } from "../support/consuming.ts";
+import { test } from "../support/fixtures.ts";
+import { type NatsServer, startNats } from "../support/nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+const LARGE_BYTES = 900 * 1024;
+const DATA = { typeUrl: "type.googleapis.com/acme.Blob", value: new Uint8Array(LARGE_BYTES).fill(7) };
+
+async function publishLarge(client: Client, subject: string, count: number): Promise<void> {
+  await Promise.all(Array.from({ length: count }, async () => client.publishEvent({ subject, data: DATA })));
+}
+
+/** A call whose client reads nothing until its stream is resumed. */
+function subscribeUnread(client: Client, stream: string, consumer: string, maxProcessingEvents: bigint): EventsCall {
+  const call = client.events();
+  call.stream.pause();
+  call.send({ case: "subscribe", value: { stream, consumer, maxProcessingEvents } });
+  return call;
+}
+
+/** Publishing and consuming on a connection and consumer of its own, from end to end. */
+async function workNormally(windshift: Windshift): Promise<void> {
+  const client = windshift.connect();
+  const source = await createSource(client);
+  const worker = new Worker(await client.subscribe(source.stream, source.consumer));
+  for (let round = 0; round < 5; round++) await publishMany(client, source.subject, 40);
+  await expect.poll(() => worker.acked.size, { timeout: 20_000 }).toBe(200);
+  expect(worker.delivered).toHaveLength(200);
+  await worker.call.cancel();
+  client.close();
+}
+
+test("a client that never reads is given a bounded amount, and the rest when it reads", async ({
+  windshift,
+  client,
+  jsm,
+}) => {
+  const source = await createSource(client);
+  await publishLarge(client, source.subject, 80);
+  const deaf = windshift.connect();
+  const call = subscribeUnread(deaf, source.stream, source.consumer, 1_000n);
+  await expect.poll(async () => (await consumerState(jsm, source)).held).toBeGreaterThan(0);
+  await workNormally(windshift);
+  // Two pulls of 8 MiB, not the 70 MiB that its window allows.
+  const { held, waiting } = await consumerState(jsm, source);
+  expect(held).toBeLessThanOrEqual(20);
+  expect(waiting).toBe(80 - held);
+
+  call.stream.resume();
+  expect((await call.next()).response.case).toBe("subscribed");
+  const events = await call.take(80);
+  expect(events.map(({ id }) => id)).toEqual(Array.from({ length: 80 }, (_, index) => BigInt(index + 1)));
+  call.ack(...events.map(({ id }) => id));
+  expect((await call.confirmation()).ids).toHaveLength(80);
+  deaf.close();
+});
+
+test("clients that never read and leave give everything back", async ({ windshift, client, jsm }) => {
+  const source = await createSource(client);
+  await publishLarge(client, source.subject, 30);
+  for (let round = 0; round < 3; round++) {
+    const deaf = windshift.connect();
+    const call = subscribeUnread(deaf, source.stream, source.consumer, 1_000n);
+    await expect.poll(async () => (await consumerState(jsm, source)).held).toBeGreaterThan(0);
+    call.stream.resume();
+    await call.cancel();
+    deaf.close();
+  }
+  const worker = new Worker(await client.subscribe(source.stream, source.consumer));
+  await expect.poll(() => consumerState(jsm, source), { timeout: 20_000 }).toMatchObject({ held: 0, waiting: 0 });
+  await expect.poll(() => worker.acked.size).toBe(30);
+  await worker.call.cancel();
+});
+
+test("events of 900 KiB fill a window of 50 and never more", async ({ client, jsm }) => {
+  const source = await createSource(client);
+  await publishLarge(client, source.subject, 60);
+  const call = await client.subscribe(source.stream, source.consumer, 50n);
+  const events = await call.take(50);
+  for (const { data } of events) expect(data!.value).toHaveLength(LARGE_BYTES);
+  await expect.poll(() => consumerState(jsm, source)).toEqual({ held: 50, waiting: 10, pulls: 0, redelivered: 0 });
+  call.ack(...events.map(({ id }) => id));
+  // The confirmation comes when all are settled; what the first ones made room for may overtake it.
+  let isConfirmed = false;
+  const rest: bigint[] = [];
+  while (!isConfirmed || rest.length < 10) {
+    const { response } = await call.next();
+    if (response.case === "event") rest.push(response.value.id);
+    else isConfirmed = response.case === "ackConfirmation" && response.value.ids.length === 50;
+  }
+  expect(rest).toEqual(Array.from({ length: 10 }, (_, index) => BigInt(index + 51)));
+  await call.cancel();
+});
+
+const FLOOD = 20_000;
+const FLOODS = [
+  { what: "acks of unknown ids", kind: "ack", id: 5n, list: "invalidIds" },
+  { what: "acks of ids beyond 2^53", kind: "ack", id: 2n ** 64n - 1n, list: "invalidIds" },
+  { what: "rejects of unknown ids", kind: "reject", id: 5n, list: "invalidIds" },
+  { what: "pings of unknown ids", kind: "ping", id: 5n, list: "invalidIds" },
+  { what: "pings of an event it holds", kind: "ping", id: 1n, list: "ids" },
+] as const;
+
+test.for(FLOODS)("a flood of $what is answered one by one", async ({ kind, id, list }, { windshift, client, jsm }) => {
+  const source = await createSource(client, { events: 1 });
+  const flooding = windshift.connect();
+  const call = await flooding.subscribe(source.stream, source.consumer);
+  await call.event();
+  for (let count = 0; count < FLOOD; count++) call.send({ case: kind, value: { ids: [id] } });
+  const working = workNormally(windshift);
+  let listed = 0;
+  for (let count = 0; count < FLOOD; count++) {
+    const lists = await call.confirmation();
+    expect(Object.values(lists).flat()).toEqual([id]);
+    listed += lists[list].length;
+  }
+  // Pings that overtake each other are put off.
+  if (list === "ids") expect(listed).toBeGreaterThan(0);
+  else expect(listed).toBe(FLOOD);
+  await working;
+  await call.ackNow(1n);
+  expect(await consumerState(jsm, source)).toMatchObject({ held: 0, redelivered: 0 });
+  flooding.close();
+});
+
+test("a flood whose answers nobody reads stops the flood, not the server", async ({ windshift, client, jsm }) => {
+  const source = await createSource(client, { events: 10 });
+  const deaf = windshift.connect();
+  const call = subscribeUnread(deaf, source.stream, source.consumer, 5n);
+  await expect.poll(() => consumerState(jsm, source)).toMatchObject({ held: 5 });
+  const ids = Array.from({ length: 100 }, (_, index) => BigInt(index + 1_000));
+  for (let count = 0; count < FLOOD; count++) call.send({ case: "ack", value: { ids } });
+  await workNormally(windshift);
+  call.stream.resume();
+  await call.next();
+  await call.take(5);
+  for (let count = 0; count < FLOOD; count++) expect((await call.confirmation()).invalidIds).toHaveLength(100);
+  await call.ackNow(1n);
+  deaf.close();
+});
+
+test("one message with very many ids is answered with all of them", async ({ windshift, client }) => {
+  const source = await createSource(client, { events: 50 });
+  const call = await client.subscribe(source.stream, source.consumer);
+  await call.take(50);
+  const ids = Array.from({ length: 200_000 }, (_, index) => BigInt(index + 1));
+  call.send({ case: "ack", value: { ids } });
+  const working = workNormally(windshift);
+  const { ids: acked, invalidIds, temporaryFailedIds } = await call.confirmation();
+  expect([acked.length, invalidIds.length, temporaryFailedIds.length]).toEqual([50, 199_950, 0]);
+  await working;
+  await call.cancel();
+});
+
+test("opening and dropping 500 subscriptions leaves nothing behind", async () => {
+  await using nats = await startNats({ config: 'http: "127.0.0.1:-1"' });
+  await using windshift = await startWindshift(nats.url);
+  const { client } = windshift;
+  const source = await createSource(client, { events: 20 });
+  await (await client.subscribe(source.stream, source.consumer)).cancel();
+  await expect.poll(() => openSubscriptions(windshift)).toBe(0);
+  const before = await natsSubscriptions(nats);
+
+  for (let round = 0; round < 10; round++) {
+    const leaving = windshift.connect();
+    const calls = await Promise.all(
+      Array.from({ length: 50 }, async () => leaving.subscribe(source.stream, source.consumer, 2n)),
+    );
+    expect(await openSubscriptions(windshift)).toBe(50);
+    // In turn: each call cancelled, each half-closed, each failed, all at once with their connection.
+    const ends = calls.map(async (call) => {
+      if (round % 4 === 0) await call.cancel();
+      else if (round % 4 === 1) await call.finish();
+      else if (round % 4 === 2) call.send({ case: "subscribe", value: {} });
+      else call.stream.cancel();
+      await call.ended;
+    });
+    if (round % 4 === 3) leaving.close();
+    await Promise.all(ends);
+    leaving.close();
+    await expect.poll(() => openSubscriptions(windshift)).toBe(0);
+  }
+
+  await expect.poll(() => natsSubscriptions(nats)).toBe(before);
+  const worker = new Worker(await client.subscribe(source.stream, source.consumer));
+  await expect.poll(() => worker.acked.size).toBe(20);
+  expect(await metric(windshift, "windshift_unsettled")).toBe(0);
+  await worker.call.finish();
+});
+
+/** Subscriptions that the server has open at NATS. */
+async function natsSubscriptions(nats: NatsServer): Promise<number> {
+  const port = nats.log
+    .find((line) => line.startsWith("Starting http monitor on"))!
+    .split(":")
+    .at(-1);
+  const response = await fetch(`http://127.0.0.1:${port}/connz`);
+  const { connections } = (await response.json()) as { connections: { name?: string; subscriptions: number }[] };
+  return connections.find(({ name }) => name === "windshift")!.subscriptions;
+}
+
+async function openSubscriptions(windshift: Windshift): Promise<number> {
+  return metric(windshift, "windshift_subscriptions");
+}
+
+/** The sum of a metric over its labels, as Prometheus gets it. */
+async function metric({ daemon }: Windshift, name: string): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${daemon.healthPort}/metrics`);
+  const lines = (await response.text()).split("\n").filter((line) => line.startsWith(`${name}{`));
+  return lines.map((line) => Number(line.slice(line.lastIndexOf(" ")))).reduce((sum, value) => sum + value, 0);
+}

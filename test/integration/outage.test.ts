@@ -1,0 +1,282 @@
+/** NATS goes away and comes back under a running server and its open subscriptions. */
+import { rm } from "node:fs/promises";
+import { fromBinary } from "@bufbuild/protobuf";
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { describe, expect } from "vitest";
+import {
+  HealthCheckResponse_ServingStatus as ServingStatus,
+  HealthCheckResponseSchema,
+} from "../../src/gen/grpc/health/v1/health_pb.ts";
+import { type Client, failure } from "../support/client.ts";
+import {
+  Worker,
+  confirmed,
+  consumerState,
+  createSource,
+  publishMany,
+  publishUntilStored,
+} from "../support/consuming.ts";
+import { test } from "../support/fixtures.ts";
+import { type NatsServer, startNats } from "../support/nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+const PATIENT = { timeout: 20_000 };
+const ORDERLY = { how: "stopped", end: async (nats: NatsServer) => nats.stop() };
+const POWER_FAILURE = { how: "killed", end: async (nats: NatsServer) => nats.kill() };
+
+/** What `/readyz`, `/healthz` and `grpc.health.v1` say. */
+async function health({ daemon, client }: Windshift) {
+  const base = `http://127.0.0.1:${daemon.healthPort}`;
+  const [ready, alive] = await Promise.all([fetch(`${base}/readyz`), fetch(`${base}/healthz`)]);
+  await Promise.all([ready.arrayBuffer(), alive.arrayBuffer()]);
+  const check = await client.raw("/grpc.health.v1.Health/Check", new Uint8Array(0));
+  const { status } = fromBinary(HealthCheckResponseSchema, check);
+  return { ready: ready.status, alive: alive.status, serving: status };
+}
+
+const UP = { ready: 200, alive: 200, serving: ServingStatus.SERVING };
+const DOWN = { ready: 503, alive: 200, serving: ServingStatus.NOT_SERVING };
+
+/** Asks NATS itself, over a connection that lasts as long as that. */
+async function ask<T>(nats: NatsServer, question: (jsm: JetStreamManager) => Promise<T>): Promise<T> {
+  const connection = await connect({ servers: nats.url });
+  try {
+    return await question(await jetstreamManager(connection));
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Ids from 1. */
+function idsUpTo(count: number): bigint[] {
+  return Array.from({ length: count }, (_, index) => BigInt(index + 1));
+}
+
+describe("while NATS is away", () => {
+  test.for([ORDERLY, POWER_FAILURE])("($how) the server is alive and not ready", async ({ end }) => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    expect(await health(windshift)).toEqual(UP);
+    for (let round = 0; round < 2; round++) {
+      await end(nats);
+      await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+      await nats.restart();
+      await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    }
+  });
+
+  test("calls fail at once, and say that nothing was stored", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    const { stream, consumer, subject } = await createSource(client, { events: 1 });
+    await client.ensureStore({ store: "store" });
+    await nats.stop();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+
+    const writes = [
+      client.publish(subject),
+      client.publish(subject, "with a key", { idempotencyKey: "k" }),
+      client.set({ store: "store", key: "k", value: { typeUrl: "a/b", value: new Uint8Array(0) } }),
+      client.ensureStore({ store: "other" }),
+      client.deleteConsumer({ stream, id: consumer }),
+    ];
+    for (const error of await Promise.all(writes.map(failure))) {
+      expect(error).toMatchObject({ status: "UNAVAILABLE", reason: "NATS_UNAVAILABLE" });
+      expect(error.metadata["outcome"]).toBe("not_stored");
+      expect(error.retryAfterMs).toBeGreaterThan(0);
+    }
+    expect(await failure(client.get({ store: "store", key: "k" }))).toMatchObject({ status: "UNAVAILABLE" });
+    expect(await failure(client.subscribe(stream, consumer))).toMatchObject({ status: "UNAVAILABLE" });
+
+    await nats.restart();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    // What was refused did not happen afterwards.
+    expect(await client.publish(subject)).toBe(2n);
+  });
+
+  test("settlements are to be tried again, and work when NATS is back", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const source = await createSource(windshift.client, { events: 10 });
+    const call = await windshift.client.subscribe(source.stream, source.consumer, 4n);
+    await call.take(4);
+    await nats.stop();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+
+    const refused = confirmed({ temporaryFailedIds: [1n], invalidIds: [9n] });
+    for (const kind of ["ack", "reject", "ping"] as const) {
+      call.send({ case: kind, value: { ids: [1n, 9n] } });
+      expect(await call.confirmation()).toEqual(refused);
+    }
+    await nats.restart();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    call.ack(1n, 2n, 3n, 4n);
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [1n, 2n, 3n, 4n] }));
+    expect((await call.take(4)).map(({ id }) => id)).toEqual([5n, 6n, 7n, 8n]);
+    expect(await ask(nats, async (jsm) => consumerState(jsm, source))).toMatchObject({ held: 4, redelivered: 0 });
+  });
+
+  test("a server starts, and becomes ready when NATS appears", async () => {
+    await using nats = await startNats();
+    await nats.stop();
+    await using windshift = await startWindshift(nats.url);
+    expect(await health(windshift)).toEqual(DOWN);
+    expect(await failure(windshift.client.publish("a.b"))).toMatchObject({ status: "UNAVAILABLE" });
+    await nats.restart();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    const { stream, consumer } = await createSource(windshift.client, { events: 1 });
+    const call = await windshift.client.subscribe(stream, consumer);
+    await call.ackNow((await call.event()).id);
+  });
+
+  test("a server stops in time, and ends its subscriptions", async () => {
+    await using nats = await startNats();
+    const windshift = await startWindshift(nats.url);
+    const { stream, consumer } = await createSource(windshift.client, { events: 10 });
+    const holding = await windshift.client.subscribe(stream, consumer);
+    await holding.take(10);
+    const idle = await windshift.client.subscribe(stream, consumer);
+    await nats.kill();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+    await windshift[Symbol.asyncDispose]();
+    expect(await holding.ended).toMatchObject({ status: "UNAVAILABLE", reason: "SERVER_DRAINING" });
+    expect(await idle.ended).toMatchObject({ status: "UNAVAILABLE", reason: "SERVER_DRAINING" });
+  });
+
+  test("clients may leave, by cancelling and by half-closing", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    const source = await createSource(client, { events: 4, processingTimeoutMs: 3_000 });
+    const calls = [await client.subscribe(source.stream, source.consumer, 2n)];
+    await calls[0]!.take(2);
+    calls.push(await client.subscribe(source.stream, source.consumer, 2n));
+    await calls[1]!.take(2);
+    await nats.stop();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+    await calls[0]!.cancel();
+    expect(await calls[1]!.finish()).toBeUndefined();
+    await nats.restart();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    // Nothing could be handed back, so the events come when their time has run out.
+    const next = new Worker(await client.subscribe(source.stream, source.consumer));
+    await expect.poll(() => next.acked.size, PATIENT).toBe(4);
+  });
+});
+
+describe("when NATS comes back", () => {
+  for (const ephemeral of [false, true]) {
+    const kind = ephemeral ? "an ephemeral" : "a durable";
+    test.for([ORDERLY, POWER_FAILURE])(
+      `($how) a subscription to ${kind} consumer goes on by itself`,
+      async ({ end }) => {
+        await using nats = await startNats();
+        await using windshift = await startWindshift(nats.url);
+        const { client } = windshift;
+        const source = await createSource(client, { ephemeral });
+        const call = await client.subscribe(source.stream, source.consumer, 3n);
+        for (let round = 0; round < 3; round++) {
+          await end(nats);
+          await nats.restart();
+          const id = await publishUntilStored(client, source.subject, `key ${round}`);
+          expect(await call.event()).toMatchObject({ id, deliveryAttempt: 1n });
+        }
+        // Its window is full now: there is no pull that could bring anything.
+        await end(nats);
+        await nats.restart();
+        await publishUntilStored(client, source.subject, "key 3");
+        call.ack(1n, 2n, 3n);
+        expect((await call.confirmation()).ids).toEqual([1n, 2n, 3n]);
+        expect(await call.event()).toMatchObject({ id: 4n, deliveryAttempt: 1n });
+      },
+    );
+  }
+
+  test("no event is lost, and none comes again whose ack was confirmed (orderly stop)", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    // What was on its way to us when NATS stopped comes again when its time has run out.
+    const source = await createSource(client, { processingTimeoutMs: 5_000 });
+    const acked = new Set<bigint>();
+    const subscribed = [1, 2, 3].map(async () => client.subscribe(source.stream, source.consumer, 10n));
+    const workers = (await Promise.all(subscribed)).map((call) => new Worker(call, acked));
+    const publishing = publishAll(client, source.subject, 400);
+    for (let round = 1; round <= 3; round++) {
+      await expect.poll(() => acked.size, PATIENT).toBeGreaterThan(round * 60);
+      await nats.stop();
+      await nats.restart();
+    }
+    const ids = await publishing;
+    expect(ids).toEqual(idsUpTo(400));
+    await expect.poll(() => acked.size, PATIENT).toBe(400);
+    expect(workers.flatMap(({ brokenPromises }) => brokenPromises)).toEqual([]);
+    const state = await ask(nats, async (jsm) => consumerState(jsm, source));
+    expect(state).toMatchObject({ held: 0, waiting: 0 });
+  });
+
+  test("no event is lost when NATS is killed under load", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    const source = await createSource(client, { processingTimeoutMs: 3_000 });
+    const acked = new Set<bigint>();
+    const subscribed = [1, 2].map(async () => client.subscribe(source.stream, source.consumer, 10n));
+    for (const call of await Promise.all(subscribed)) void new Worker(call, acked);
+    const publishing = publishAll(client, source.subject, 300);
+    for (let round = 1; round <= 2; round++) {
+      await expect.poll(() => acked.size, PATIENT).toBeGreaterThan(round * 60);
+      await nats.kill();
+      await nats.restart();
+    }
+    expect(await publishing).toEqual(idsUpTo(300));
+    await expect.poll(() => acked.size, PATIENT).toBe(300);
+    const drained = async () => ask(nats, async (jsm) => consumerState(jsm, source));
+    await expect.poll(drained, PATIENT).toMatchObject({ held: 0, waiting: 0 });
+  });
+
+  test.for([
+    { state: "while it waits for events", window: 5n },
+    { state: "with a full window", window: 2n },
+  ])("without the consumer, its subscription ends with NOT_FOUND $state", async ({ window }) => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { stream, consumer } = await createSource(windshift.client, { events: 2 });
+    const call = await windshift.client.subscribe(stream, consumer, window);
+    await call.take(2);
+    await nats.stop();
+    await rm(nats.storeDir, { recursive: true });
+    await nats.restart();
+    expect(await call.ended).toMatchObject({ status: "NOT_FOUND", reason: "STREAM_NOT_FOUND" });
+  });
+
+  test("many subscriptions go on together", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    const source = await createSource(client);
+    const acked = new Set<bigint>();
+    const subscribed = Array.from({ length: 200 }, async () => client.subscribe(source.stream, source.consumer, 1n));
+    const workers = (await Promise.all(subscribed)).map((call) => new Worker(call, acked));
+    await nats.stop();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(DOWN);
+    await nats.restart();
+    await expect.poll(() => health(windshift), PATIENT).toEqual(UP);
+    await publishMany(client, source.subject, 500);
+    await expect.poll(() => acked.size, PATIENT).toBe(500);
+    expect(workers.flatMap(({ delivered }) => delivered)).toHaveLength(500);
+  });
+});
+
+/** Publishes so many events, a few at a time, each until it is stored; returns their ids in order. */
+async function publishAll(client: Client, subject: string, count: number): Promise<bigint[]> {
+  const ids: bigint[] = [];
+  let next = 0;
+  const publish = async (): Promise<void> => {
+    while (next < count) ids.push(await publishUntilStored(client, subject, `key ${next++}`));
+  };
+  await Promise.all([publish(), publish()]);
+  return ids.toSorted((a, b) => Number(a - b));
+}
