@@ -197,5 +197,5 @@ function readFromLeader(reply: NatsMessage, stream: string): StoredMessage | und
 
 /** The value of a header of a stored message, or undefined. */
 export function storedHeader(message: StoredMessage, name: string): string | undefined {
-  return headerValue({ subject: "", reply: "", headers: message.headers, payload: message.payload }, name);
+  return headerValue(message, name);
 }

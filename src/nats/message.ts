@@ -13,6 +13,8 @@ export interface NatsMessage {
   /** The header block, `NATS/1.0…\r\n\r\n`; undefined without headers. */
   readonly headers: Buffer | undefined;
   readonly payload: Buffer;
+  /** Bytes as NATS counts a message: subject, reply subject, headers and payload. */
+  readonly size: number;
 }
 
 /** Opens a message of the client library. */
@@ -25,6 +27,7 @@ export function openMessage(message: Msg): NatsMessage {
     reply: arg.reply === undefined ? "" : asBuffer(arg.reply).toString("latin1"),
     headers: headerLength > 0 ? bytes.subarray(0, headerLength) : undefined,
     payload: headerLength > 0 ? bytes.subarray(headerLength) : bytes,
+    size: arg.subject.length + (arg.reply?.length ?? 0) + bytes.length,
   };
 }
 
@@ -45,7 +48,7 @@ export function statusText(message: NatsMessage): string {
 }
 
 /** The first value of a header, compared without case, outer blanks removed; undefined when it is not there. */
-export function headerValue(message: NatsMessage, name: string): string | undefined {
+export function headerValue(message: Pick<NatsMessage, "headers">, name: string): string | undefined {
   const { headers } = message;
   if (headers === undefined) return undefined;
   let found: string | undefined;

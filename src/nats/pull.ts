@@ -52,6 +52,8 @@ interface Slot {
   batch: number;
   /** Messages that it may still bring; 0 when none is open. */
   remaining: number;
+  /** Bytes that it may still bring. */
+  bytes: number;
   /** JetStream has ended it; what remains is on its way. */
   isEnded: boolean;
   lastHeard: number;
@@ -267,6 +269,7 @@ export class Pull {
     this.#credit -= batch;
     slot.number += 1;
     slot.batch = slot.remaining = batch;
+    slot.bytes = maxBytes;
     slot.isEnded = false;
     slot.lastHeard = slot.openedAt = performance.now();
     const body =
@@ -286,6 +289,7 @@ export class Pull {
       number: 0,
       batch: 0,
       remaining: 0,
+      bytes: 0,
       isEnded: false,
       lastHeard: 0,
       openedAt: 0,
@@ -302,14 +306,18 @@ export class Pull {
       this.#handler.onSurplus(message.reply);
       return;
     }
+    slot.lastHeard = performance.now();
+    slot.remaining -= 1;
+    slot.bytes -= message.size;
+    if (slot.bytes === 0) {
+      // nats-server ends such a request without a word, whatever it still had to bring.
+      this.#credit += slot.remaining;
+      slot.remaining = 0;
+    }
     if (this.#closed) {
-      slot.remaining -= 1;
-      slot.lastHeard = performance.now();
       this.#late.push(message.reply);
       return;
     }
-    slot.remaining -= 1;
-    slot.lastHeard = performance.now();
     this.#backoffMs = 0;
     this.#handler.onMessage(message);
     if (slot.remaining === 0) this.#schedule();

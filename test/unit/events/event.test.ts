@@ -8,6 +8,7 @@ function delivered(reply: string, headers?: string): NatsMessage {
     reply,
     headers: headers === undefined ? undefined : Buffer.from(headers),
     payload: Buffer.from("payload"),
+    size: 0,
   };
 }
 

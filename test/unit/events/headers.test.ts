@@ -9,7 +9,7 @@ const publishedAt = { seconds: 1_700_000_000, nanos: 120_000_000 };
 
 function stored(block: string | undefined): NatsMessage {
   const headers = block === undefined ? undefined : Buffer.from(block);
-  return { subject: "s", reply: "", headers, payload: Buffer.alloc(0) };
+  return { subject: "s", reply: "", headers, payload: Buffer.alloc(0), size: 0 };
 }
 
 function block(...lines: string[]): NatsMessage {

@@ -8,6 +8,7 @@ function message(headers: string | undefined): NatsMessage {
     reply: "",
     headers: headers === undefined ? undefined : Buffer.from(headers),
     payload: Buffer.alloc(0),
+    size: 0,
   };
 }
 
