@@ -32,6 +32,9 @@ export interface EventPublishListener {
   onFailed(error: WindshiftError): void;
 }
 
+/** nats-server takes 64 KiB of headers in all; keys of this length leave room for the others. */
+const MAX_KEY_LENGTH = 8192;
+
 /** Publishes events. */
 export class EventPublisher {
   readonly #publisher: JetStreamPublisher;
@@ -52,8 +55,11 @@ export class EventPublisher {
       const text = `${publishedAt.seconds} s and ${publishedAt.nanos} ns is not a time in the years 1 to 9999`;
       throw fieldError("INVALID_VALUE", "timestamp", text);
     }
-    const key = event.idempotencyKey === undefined ? "" : storedKey(event.idempotencyKey);
-    const idempotencyKey = key === "" ? undefined : key;
+    const key = event.idempotencyKey ?? "";
+    if (key.length > MAX_KEY_LENGTH) {
+      throw fieldError("INVALID_VALUE", "idempotency_key", `${quote(key)} is longer than ${MAX_KEY_LENGTH} characters`);
+    }
+    const idempotencyKey = storedKey(key) || undefined;
     const headers = encodeHeaders({
       dataType: dataTypeOf(event.typeUrl),
       publishedAt,

@@ -552,3 +552,8 @@ describe("while NATS is away", () => {
     await expect.poll(publish, { timeout: 20_000 }).toBeGreaterThanOrEqual(1n);
   });
 });
+
+test("an idempotency key that is too long is refused", async ({ client }) => {
+  const error = await failure(client.publish("any.subject", "text", { idempotencyKey: "k".repeat(8193) }));
+  expect(error).toMatchObject({ status: "INVALID_ARGUMENT", reason: "INVALID_VALUE", fields: ["idempotency_key"] });
+});

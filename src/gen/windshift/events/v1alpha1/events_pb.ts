@@ -540,8 +540,8 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
 
   /**
    * Makes a repeat safe: a second publish to the stream with the same key within its `deduplication_window` stores nothing
-   * and returns the id of the first, also when its subject differs. Unset or empty: no key. Any text; each line break
-   * becomes a blank, and blanks at the ends are removed.
+   * and returns the id of the first, also when its subject differs. Unset or empty: no key. Any text of up to 8,192
+   * characters (more is `INVALID_ARGUMENT`); each line break becomes a blank, and blanks at the ends are removed.
    *
    * @generated from field: optional string idempotency_key = 4;
    */
