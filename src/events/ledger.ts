@@ -69,13 +69,14 @@ export class Ledger implements Disposable {
   }
 
   /**
-   * Settled: the event is not held any more. JetStream settles by sequence, so a later delivery of it that came in the
-   * meantime goes with it, unless that is being settled itself. False when nothing was held.
+   * Settled: returns what is not held any more. JetStream settles by sequence, so when an event is done for good, a later
+   * delivery of it that came in the meantime goes with it, unless that is being settled itself.
    */
-  settled(event: HeldEvent): boolean {
+  settled(event: HeldEvent, isForGood: boolean): HeldEvent | undefined {
     const held = this.#held.get(event.id);
-    if (held === undefined || (held !== event && held.isSettling)) return false;
-    return this.#held.delete(event.id);
+    if (held === undefined || (held !== event && (held.isSettling || !isForGood))) return undefined;
+    this.#held.delete(event.id);
+    return held;
   }
 
   /** Still held, until `expiresAt`. */

@@ -69,8 +69,8 @@ export interface SubscriptionContext {
 }
 
 const DEFAULT_WINDOW = 50n;
-/** What one pull may bring at once: a client that does not read costs this much, twice. */
-const PULL_BYTES = 8 * 1024 * 1024;
+/** What one pull may bring at once, unless NATS takes larger messages: a client that does not read costs this, twice. */
+const PULL_BYTES = 1024 * 1024;
 const MESSAGE_OVERHEAD_BYTES = 8 * 1024;
 const NANOSECONDS = 1_000_000;
 /** Pings of one event under way at once; more have to be tried again. */
@@ -198,11 +198,13 @@ export class Subscription {
   ): void {
     const batch = new SettlementBatch(this, kind, this.#payload(kind, delayMs), done);
     const now = performance.now();
+    const seen = new Set<EventId>();
     for (const id of ids) {
-      const event = typeof id === "number" ? this.#ledger.find(id, now) : undefined;
+      const event = typeof id === "number" && !seen.has(id) ? this.#ledger.find(id, now) : undefined;
+      seen.add(id);
       if (event === undefined) {
         batch.invalidIds.push(id);
-      } else if (kind === "ping" && event.pings >= MAX_PINGS) {
+      } else if (!this.#pull.isVerified || (kind === "ping" && event.pings >= MAX_PINGS)) {
         batch.temporaryFailedIds.push(id);
       } else {
         if (kind === "ping") event.pings += 1;
@@ -263,10 +265,12 @@ export class Subscription {
     if (kind === "ping") {
       event.pings -= 1;
       this.#ledger.keep(event, sentAt + this.#holdTimeMs(event.attempt));
-    } else if (this.#ledger.settled(event)) {
-      this.#released(event, kind);
-      this.#pull.grant(1);
+      return;
     }
+    const released = this.#ledger.settled(event, kind !== "reject");
+    if (released === undefined) return;
+    this.#released(released, kind);
+    this.#pull.grant(1);
   }
 
   /** @internal */
@@ -276,10 +280,15 @@ export class Subscription {
     else event.isSettling = false;
     if (this.#closing === undefined) {
       this.#ledger.keep(event, event.expiresAt);
-    } else if (kind !== "ping" && this.#ledger.settled(event)) {
+    } else if (kind !== "ping" && this.#ledger.settled(event, false) !== undefined) {
       if (event.expiresAt > performance.now()) this.#handBack(event.ackSubject);
       this.#released(event, "handed_back");
     }
+  }
+
+  /** @internal */
+  unanswered(): void {
+    this.#pull.verify();
   }
 
   /** @internal */
@@ -399,6 +408,8 @@ class Settlement implements ReplyHandler {
   onReply(reply: NatsMessage): void {
     const batch = this.#batch;
     if (statusCode(reply) !== 0) {
+      // Nobody listens for it: the consumer is gone, or without a leader.
+      batch.subscription.unanswered();
       this.onNoReply();
       return;
     }

@@ -95,7 +95,7 @@ const PING_INTERVAL_MS = 3_000;
 const MAX_PINGS_OUT = 2;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A NATS that does not answer may hold up the end so long, twice. */
-const CLOSE_FLUSH_MS = 500;
+const CLOSE_FLUSH_MS = 250;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_SPREAD_MS = 400;
 const CRLF = "\r\n";
@@ -213,7 +213,7 @@ export class NatsConnection implements AsyncDisposable {
     this.#flush();
     const inner: ClientSubscription = this.#client.subscribe(subject, {
       callback: (error, message: Msg) => {
-        if (error === null) onMessage(openMessage(message));
+        if (error === null) this.#guard(subject, () => onMessage(openMessage(message)));
       },
     });
     return {
@@ -321,7 +321,7 @@ export class NatsConnection implements AsyncDisposable {
     if (this.#connected || this.#closed) return;
     this.#connected = true;
     this.ping().catch(() => undefined);
-    for (const listener of [...this.#listeners]) listener.onConnected();
+    for (const listener of [...this.#listeners]) this.#guard("", () => listener.onConnected());
   }
 
   #lost(): void {
@@ -331,8 +331,8 @@ export class NatsConnection implements AsyncDisposable {
     this.#start = this.#end;
     const waiting = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { handler } of waiting) handler.onNoReply("disconnected");
-    for (const listener of [...this.#listeners]) listener.onDisconnected();
+    for (const { subject, handler } of waiting) this.#guard(subject, () => handler.onNoReply("disconnected"));
+    for (const listener of [...this.#listeners]) this.#guard("", () => listener.onDisconnected());
   }
 
   #forbidden(error: PermissionViolationError): void {
@@ -340,7 +340,7 @@ export class NatsConnection implements AsyncDisposable {
     for (const [token, { subject, handler }] of this.#pending) {
       if (subject !== error.subject) continue;
       this.#pending.delete(token);
-      handler.onNoReply("forbidden");
+      this.#guard(subject, () => handler.onNoReply("forbidden"));
     }
   }
 
@@ -350,11 +350,15 @@ export class NatsConnection implements AsyncDisposable {
     const pending = this.#pending.get(token);
     if (pending === undefined) return;
     this.#pending.delete(token);
+    this.#guard(pending.subject, () => pending.handler.onReply(message));
+  }
+
+  /** Nothing that a handler throws may reach the client library, which would stop reading and never connect again. */
+  #guard(subject: string, run: () => void): void {
     try {
-      pending.handler.onReply(message);
+      run();
     } catch (error) {
-      // The client library would stop reading, and never connect again.
-      this.#logger.error({ err: error, subject: pending.subject }, "a reply could not be handled");
+      this.#logger.error({ err: error, subject }, "a message could not be handled");
     }
   }
 
@@ -365,10 +369,10 @@ export class NatsConnection implements AsyncDisposable {
       return;
     }
     const now = performance.now();
-    for (const [token, { handler, expiresAt }] of this.#pending) {
+    for (const [token, { subject, handler, expiresAt }] of this.#pending) {
       if (expiresAt > now) continue;
       this.#pending.delete(token);
-      handler.onNoReply("timeout");
+      this.#guard(subject, () => handler.onNoReply("timeout"));
     }
   }
 

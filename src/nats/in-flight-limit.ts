@@ -66,12 +66,15 @@ export class InFlightLimit {
     this.#inFlight -= 1;
     if (this.#isStarting) return;
     this.#isStarting = true;
-    // A loop, as work may leave as soon as it starts, and so might all that waits.
-    while (this.#inFlight < this.#maxInFlight && this.waiting > 0) {
-      this.#inFlight += 1;
-      this.#next().start();
+    try {
+      // A loop, as work may leave as soon as it starts, and so might all that waits.
+      while (this.#inFlight < this.#maxInFlight && this.waiting > 0) {
+        this.#inFlight += 1;
+        this.#next().start();
+      }
+    } finally {
+      this.#isStarting = false;
     }
-    this.#isStarting = false;
   }
 
   /** Refuses all that waits, as when NATS is gone. */

@@ -113,6 +113,8 @@ export class Pull {
   #closed = false;
   #scheduled = false;
   #verifying = false;
+  /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
+  #isVerified = true;
   #backoffMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -132,6 +134,11 @@ export class Pull {
   /** Messages that may still come without a further grant. */
   get outstanding(): number {
     return this.#credit + (this.#slots[0]?.remaining ?? 0) + (this.#slots[1]?.remaining ?? 0);
+  }
+
+  /** False from a lost connection until the consumer was seen to be the same as before. */
+  get isVerified(): boolean {
+    return this.#isVerified;
   }
 
   /** Allows `count` more messages. */
@@ -168,8 +175,10 @@ export class Pull {
       (info) => {
         this.#verifying = false;
         if (this.#closed) return;
-        if (created === undefined || info.created === created) this.#schedule();
-        else this.#handler.onGone(replaced(stream, consumer));
+        if (created === undefined || info.created === created) {
+          this.#isVerified = true;
+          this.#schedule();
+        } else this.#handler.onGone(replaced(stream, consumer));
       },
       (error: WindshiftError) => {
         this.#verifying = false;
@@ -190,7 +199,7 @@ export class Pull {
     }
   }
 
-  /** Until it resolves a closed pull is still subscribed: what is handed back could come here again. */
+  /** Until it resolves, what is handed back could come here again. */
   get lingering(): Promise<void> | undefined {
     return this.#lingering;
   }
@@ -205,9 +214,9 @@ export class Pull {
       this.#lingering = this.#linger();
       await this.#lingering;
       this.#lingering = undefined;
+    } else {
+      this.#end();
     }
-    this.#stopListening();
-    for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
     for (const ackSubject of this.#late.splice(0)) this.#handler.onSurplus(ackSubject);
     await Promise.all(this.#draining);
   }
@@ -215,7 +224,8 @@ export class Pull {
   /**
    * A cluster drops what is on its way between two nodes when its subscription ends, and JetStream takes it for
    * delivered. So an end waits for what is being sent: until the requests are used up, or nothing comes any more while
-   * the consumer's leader has the time to answer.
+   * the consumer's leader has the time to answer. And what came is handed back a little after the end, lest several that
+   * end together pass it on to each other until one of them loses it.
    */
   async #linger(): Promise<void> {
     const { stream, consumer } = this.#source;
@@ -226,10 +236,17 @@ export class Pull {
     };
     this.#api.consumerInfo(stream, consumer).then(answered, answered);
     while (performance.now() < deadline) {
-      if (!this.#isBusy() && performance.now() - answeredAt >= QUIET_MS) return;
-      if (this.#slots.every((slot) => slot === undefined || slot.remaining === 0)) return;
-      await new Promise((resolve) => setTimeout(resolve, LINGER_LOOK_MS));
+      if (!this.#isBusy() && performance.now() - answeredAt >= QUIET_MS) break;
+      if (this.#slots.every((slot) => slot === undefined || slot.remaining === 0)) break;
+      await pause(LINGER_LOOK_MS);
     }
+    this.#end();
+    await pause(QUIET_MS);
+  }
+
+  #end(): void {
+    this.#stopListening();
+    for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
   }
 
   #isBusy(): boolean {
@@ -249,6 +266,7 @@ export class Pull {
 
   #mayOpen(): boolean {
     if (this.#credit <= 0 || this.#closed || this.#paused || this.#timer !== undefined) return false;
+    if (!this.#isVerified) return false;
     return this.#connection.connected && this.#freeSlot() >= 0;
   }
 
@@ -303,7 +321,8 @@ export class Pull {
       return;
     }
     if (slot.remaining === 0) {
-      this.#handler.onSurplus(message.reply);
+      if (this.#lingering === undefined) this.#handler.onSurplus(message.reply);
+      else this.#late.push(message.reply);
       return;
     }
     slot.lastHeard = performance.now();
@@ -381,9 +400,14 @@ export class Pull {
   #connected(): void {
     if (this.#closed) return;
     this.#backoffMs = 0;
-    if (this.#credit > 0) this.#schedule();
+    this.#isVerified = this.#source.created === undefined;
+    if (this.#isVerified && this.#credit > 0) this.#schedule();
     else this.verify();
   }
+}
+
+async function pause(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Messages that the request asked for and JetStream did not send; all of them where it does not say. */

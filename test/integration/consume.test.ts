@@ -807,3 +807,19 @@ function timeText({ seconds, nanos }: { seconds: bigint; nanos: number }): strin
   const fraction = String(nanos).padStart(9, "0").replace(/0+$/, "");
   return fraction === "" ? `${whole}Z` : `${whole}.${fraction}Z`;
 }
+
+test("an id that one ping names several times is under one list each time: first done, then invalid", async ({
+  client,
+}) => {
+  const { stream, consumer } = await createSource(client, { events: 1 });
+  const call = await client.subscribe(stream, consumer);
+  const { id } = await call.event();
+  call.send({ case: "ping", value: { ids: Array.from({ length: 12 }, () => id) } });
+  const { ids, invalidIds, temporaryFailedIds } = await call.confirmation();
+  expect({ ids, invalid: invalidIds.length, failed: temporaryFailedIds }).toEqual({
+    ids: [id],
+    invalid: 11,
+    failed: [],
+  });
+  await call.cancel();
+});
