@@ -46,15 +46,23 @@ export interface Daemon extends AsyncDisposable {
 
 /** Reads in flight to JetStream, and waiting beyond that. */
 const READS = { maxInFlight: 1024, maxWaiting: 10_000 };
-const GAUGE_INTERVAL_MS = 5_000;
-/** Of the grace, what is left for closing connections after the subscriptions had theirs. */
-const CLOSING_SHARE = 0.2;
+const LOOK_INTERVAL_MS = 5_000;
+/** Of the grace, what clients have to settle what they hold, and when calls are cut; the rest is for closing NATS. */
+const SETTLING_SHARE = 0.6;
+const CALLS_SHARE = 0.8;
+/** And of it, what the last export of telemetry may take. */
+const FLUSH_SHARE = 0.1;
 
 /** Starts a server. Rejects when it cannot serve at all; NATS being away is no such reason. */
 export async function startDaemon(config: Config, logger: Logger): Promise<Daemon> {
   await using stack = new AsyncDisposableStack();
   const state = { isDraining: false };
-  const telemetry = stack.use(await startTelemetry(config.telemetry, logger, { version: VERSION }));
+  const telemetry = stack.use(
+    await startTelemetry(config.telemetry, logger, {
+      version: VERSION,
+      flushTimeoutMs: config.shutdown.graceMs * FLUSH_SHARE,
+    }),
+  );
   const embedded = await startNats(config, logger);
   if (embedded !== undefined) stack.use(embedded);
   const connection = stack.use(await NatsConnection.open(natsOptions(config, embedded?.url), logger));
@@ -76,7 +84,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   );
   const domainState = new State(shared);
 
-  const engine = createEngine(config);
+  const engine = createEngine(config, (error) => logger.error({ err: error }, "a call failed"));
   const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
   const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
   const router = new Router(engine, [
@@ -100,7 +108,9 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
       }),
     ),
   );
-  stack.use(watchNats(connection, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)));
+  stack.use(
+    await watchNats(connection, api, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)),
+  );
   const grpcPort = await listening("GRPC", config.grpc, () => engine.listen());
   stack.defer(() => engine.close());
   stack.defer(async () => {
@@ -145,10 +155,10 @@ async function drain(
 ): Promise<void> {
   if (shutdown.delayMs > 0) await pause(shutdown.delayMs);
   logger.info({ graceMs: shutdown.graceMs }, "draining");
+  const callsCut = pause(shutdown.graceMs * CALLS_SHARE);
   const engineDrained = engine.drain();
   for (const service of endless) service[Symbol.dispose]();
-  await events.drain(shutdown.graceMs * (1 - CLOSING_SHARE));
-  await Promise.race([engineDrained, pause(shutdown.graceMs * CLOSING_SHARE)]);
+  await Promise.race([events.drain(shutdown.graceMs * SETTLING_SHARE).then(() => engineDrained), callsCut]);
 }
 
 async function pause(ms: number): Promise<void> {
@@ -186,8 +196,9 @@ function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOpt
   };
 }
 
-function createEngine({ grpc }: Config): Engine {
-  const { tls, ...options } = grpc;
+function createEngine({ grpc }: Config, onError: (error: unknown) => void): Engine {
+  const { tls, ...limits } = grpc;
+  const options = { ...limits, onError };
   if (tls === undefined) return new GrpcJsEngine(options);
   return new GrpcJsEngine({
     ...options,
@@ -203,49 +214,49 @@ function checks(connection: NatsConnection, api: JetStreamApi, state: { isDraini
   return [
     { name: "server", check: () => (state.isDraining ? "the server is shutting down" : undefined) },
     { name: "nats", check: () => (connection.connected ? undefined : "not connected to NATS") },
-    {
-      name: "jetstream",
-      check: async () => {
-        try {
-          await api.request("INFO", undefined);
-          return undefined;
-        } catch (error) {
-          return (error as Error).message;
-        }
-      },
-    },
+    { name: "jetstream", check: async () => jetStreamProblem(api) },
   ];
 }
 
-/** Keeps gauges and `grpc.health.v1` true to the connection. */
-function watchNats(
+/** Why JetStream cannot be used; undefined where it answers. */
+async function jetStreamProblem(api: JetStreamApi): Promise<string | undefined> {
+  try {
+    await api.request("INFO", undefined);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** Keeps gauges and `grpc.health.v1` true to NATS: at once when the connection is lost, else by asking JetStream. */
+async function watchNats(
   connection: NatsConnection,
+  api: JetStreamApi,
   publisher: Publisher,
   metrics: Metrics,
   onServing: (serving: boolean) => void,
-): Disposable {
-  const update = (): void => {
+): Promise<Disposable> {
+  const look = async (): Promise<void> => {
+    await connection.ping().catch(() => undefined);
     metrics.natsConnected.set(connection.connected ? 1 : 0);
     metrics.natsRoundTrip.set(connection.roundTripMs / 1000);
     metrics.publishesInFlight.set(publisher.inFlight);
     metrics.publishesWaiting.set(publisher.waiting);
+    const serving = connection.connected && (await jetStreamProblem(api)) === undefined;
+    onServing(serving && connection.connected);
   };
   const stop = connection.listen({
     onConnected: () => {
-      update();
       if (connection.reconnects > 0) metrics.natsReconnects.add(1);
-      onServing(true);
+      void look();
     },
     onDisconnected: () => {
-      update();
+      metrics.natsConnected.set(0);
       onServing(false);
     },
   });
-  onServing(connection.connected);
-  update();
-  const timer = setInterval(() => {
-    connection.ping().then(update, update);
-  }, GAUGE_INTERVAL_MS);
+  await look();
+  const timer = setInterval(() => void look(), LOOK_INTERVAL_MS);
   return {
     [Symbol.dispose]: () => {
       stop();

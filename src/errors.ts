@@ -21,7 +21,6 @@ export const REASONS = [
   "CONSUMER_NOT_FOUND",
   "STORE_NOT_FOUND",
   "SUBJECT_NOT_BOUND",
-  "METHOD_NOT_FOUND",
   // What is there forbids it.
   "KEY_EXISTS",
   "LAST_ID_MISMATCH",
@@ -41,11 +40,9 @@ export const REASONS = [
   "NATS_UNAVAILABLE",
   "NO_LEADER",
   "SERVER_DRAINING",
-  "SLOW_CLIENT",
   "DEADLINE_EXCEEDED",
   "CANCELLED",
   // Who asks may not.
-  "UNAUTHENTICATED",
   "PERMISSION_DENIED",
   // Nobody foresaw it.
   "INTERNAL",

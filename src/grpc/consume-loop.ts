@@ -171,7 +171,12 @@ export class ConsumeLoop implements SubscriptionListener {
       throw new WindshiftError("UNEXPECTED_MESSAGE", "subscribe: was sent already", { field: "subscribe" });
     }
     const delayMs = delayOf(request);
-    this.#subscription!.settle(settlementOf(request), request.ids, delayMs, (result: SettlementResult) => {
+    const kind = settlementOf(request);
+    const about = { stream: this.#stream, consumer: this.#consumer, count: request.ids.length };
+    const span = this.#tracing.enabled ? this.#tracing.startSettlement(kind, about, this.#call) : undefined;
+    this.#subscription!.settle(kind, request.ids, delayMs, (result: SettlementResult) => {
+      if (result.temporaryFailedIds.length > 0) span?.fail("NATS_UNAVAILABLE", "JetStream did not confirm all");
+      else span?.end();
       this.#send(confirmation(request.kind, result));
     });
   }

@@ -55,7 +55,8 @@ const test = base.extend<{ $file: { packed: Package }; $test: { folder: string }
 test("the package holds the compiled sources, the contract and what people read, and nothing else", async ({
   packed: { files },
 }) => {
-  const expected = /^(dist\/.*\.(js|d\.ts)|proto\/.*\.proto|README\.md|LICENSE|CHANGELOG\.md|package\.json)$/;
+  const expected =
+    /^(dist\/.*\.(js|d\.ts)|docs\/.*\.md|proto\/.*\.proto|(README|CHANGELOG|CONTRIBUTING|SECURITY)\.md|LICENSE|package\.json)$/;
   expect(files.filter((file) => !expected.test(file))).toEqual([]);
   for (const file of ["dist/bin.js", "dist/main.js", "README.md", "LICENSE", "CHANGELOG.md"])
     expect(files).toContain(file);

@@ -75,6 +75,8 @@ export interface EngineOptions {
   readonly keepaliveTimeoutMs: number;
   /** Connections are asked to leave after this time, and end when their calls have; 0 is never. */
   readonly maxConnectionAgeMs: number;
+  /** Hears of what a handler threw; the client only learns that the server failed. */
+  readonly onError?: (error: unknown) => void;
   /** PEM key pair; without it connections are plain text. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
 }

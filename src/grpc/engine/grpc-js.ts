@@ -20,7 +20,9 @@ import {
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  logVerbosity,
   type sendUnaryData,
+  setLogVerbosity,
 } from "@grpc/grpc-js";
 import type { CallStatus, Engine, EngineCall, EngineHandler, EngineOptions, RequestMetadata } from "./engine.ts";
 
@@ -48,6 +50,8 @@ export class GrpcJsEngine implements Engine {
   readonly #server: Server;
 
   constructor(options: EngineOptions) {
+    // The library would write to standard error, beside our own errors that say the same.
+    setLogVerbosity(logVerbosity.NONE);
     this.#options = options;
     this.#server = new Server({
       "grpc.enable_channelz": 0,
@@ -136,7 +140,8 @@ export class GrpcJsEngine implements Engine {
     if (!call.hasRoomFor(this.#options.maxMetadataBytes)) return;
     try {
       run();
-    } catch {
+    } catch (error) {
+      this.#options.onError?.(error);
       call.end({ code: INTERNAL, message: "the server failed" });
     }
   }
