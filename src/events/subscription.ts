@@ -15,7 +15,7 @@ import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
 import { type NatsMessage, statusCode } from "../nats/message.ts";
-import { Pull, type PullMonitor } from "../nats/pull.ts";
+import { Pull, type PullMonitor, hasLeader } from "../nats/pull.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable } from "./consumers.ts";
@@ -148,7 +148,7 @@ export class Subscription {
       {
         stream,
         consumer,
-        created: config.durable_name === undefined ? undefined : info.created,
+        created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
         maxBatch: config.max_batch || undefined,
         maxExpiresMs: config.max_expires === undefined ? undefined : config.max_expires / NANOSECONDS || undefined,

@@ -13,6 +13,7 @@
  * advisories of a new leader tell sooner. A lost connection ends all requests, and new ones use new subjects, so that
  * nothing that an old request may still deliver is taken for an answer to a new one.
  */
+import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
@@ -175,7 +176,9 @@ export class Pull {
       (info) => {
         this.#verifying = false;
         if (this.#closed) return;
-        if (created === undefined || info.created === created) {
+        if (!hasLeader(info)) {
+          this.#verifyLater();
+        } else if (created === undefined || info.created === created) {
           this.#isVerified = true;
           this.#schedule();
         } else this.#handler.onGone(replaced(stream, consumer));
@@ -414,6 +417,11 @@ async function pause(ms: number): Promise<void> {
 function unsentOf(message: NatsMessage): number {
   const value = headerValue(message, "Nats-Pending-Messages");
   return value === undefined ? Infinity : Number(value);
+}
+
+/** Without a leader nobody knows the consumer well: its time of creation can be that of an edit. */
+export function hasLeader({ cluster }: ConsumerInfo): boolean {
+  return cluster === undefined || (cluster.leader !== undefined && cluster.leader !== "");
 }
 
 function replaced(stream: string, consumer: string): WindshiftError {

@@ -45,6 +45,7 @@ export interface WriteCondition {
 const DELETED = "KV-Operation: DEL\r\n";
 const EMPTY = new Uint8Array(0);
 const MAX_CONFLICTS = 10;
+const CONFLICT_PAUSE_MS = 5;
 
 /** Values by key. */
 export class KeyValue {
@@ -240,11 +241,21 @@ class Writing implements PublishListener {
       this.#listener.onFailed(this.#named(error));
     } else if (expected === 0n && this.#conflicts < MAX_CONFLICTS) {
       this.#conflicts += 1;
-      // Refused already: whatever fails now, nothing is stored.
-      this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(this.#named(cause, "not_stored")));
+      // Others write here too: what refused this one may not be readable yet.
+      const wait = (this.#conflicts - 1) * CONFLICT_PAUSE_MS;
+      if (wait > 0) {
+        setTimeout(() => this.#resolve(), wait);
+        return;
+      }
+      this.#resolve();
     } else {
       this.#listener.onFailed(this.#mismatch(error));
     }
+  }
+
+  #resolve(): void {
+    // Refused already: whatever fails now, nothing is stored.
+    this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(this.#named(cause, "not_stored")));
   }
 
   /** The key was expected not to exist, but has a last message: a deletion may be written over. */
