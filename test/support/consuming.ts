@@ -74,7 +74,7 @@ export function confirmed(lists: Partial<{ ids: bigint[]; invalidIds: bigint[]; 
 }
 
 /** Everything a call told from now on, until it ended; `onResponse` hears of each as it comes. */
-export async function readAll(
+async function readAll(
   call: EventsCall,
   onResponse: (response: EventsResponse["response"]) => void,
 ): Promise<CallError | undefined> {

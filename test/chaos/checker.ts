@@ -1,0 +1,16 @@
+/** Judges a run by the histories of its clients: pure functions, one for each group of promises. */
+import { checkCredit } from "./checks/credit.ts";
+import { checkDeliveries } from "./checks/deliveries.ts";
+import type { Evidence, Violation } from "./checks/evidence.ts";
+import { checkDrain } from "./checks/drain.ts";
+import { checkLife } from "./checks/life.ts";
+import { checkPublishes } from "./checks/publishes.ts";
+import { checkSettlements } from "./checks/settlements.ts";
+import { checkState } from "./checks/state.ts";
+
+const CHECKS = [checkPublishes, checkDeliveries, checkSettlements, checkCredit, checkLife, checkDrain, checkState];
+
+/** Everything that broke a promise. */
+export function check(evidence: Evidence): Violation[] {
+  return CHECKS.flatMap((one) => one(evidence));
+}

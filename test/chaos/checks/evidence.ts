@@ -1,0 +1,87 @@
+/** What is judged, and what the judges share. */
+import type { Stored } from "../cluster/admin.ts";
+import type { Effect, FaultRecord } from "../faults/fault.ts";
+import type { Entry } from "../history.ts";
+
+/** A promise that was broken. */
+export interface Violation {
+  /** Which check found it. */
+  readonly check: string;
+  readonly text: string;
+}
+
+/** What JetStream said of a consumer in the end. */
+export interface ConsumerEnd {
+  readonly consumer: string;
+  readonly pending: number;
+  readonly unsettled: number;
+}
+
+/** All that is known of a run. */
+export interface Evidence {
+  /** In the order of time. */
+  readonly entries: readonly Entry[];
+  readonly faults: readonly FaultRecord[];
+  /** What the main stream held in the end. */
+  readonly stored: readonly Stored[];
+  readonly consumers: readonly ConsumerEnd[];
+  /** When everything was healed; undefined where nothing was broken. */
+  readonly healedAt?: number | undefined;
+  /** Nodes of NATS; 3 unless given. */
+  readonly nodes?: number | undefined;
+}
+
+/** Entries of one kind. */
+export type Of<E extends Entry["e"]> = Extract<Entry, { e: E }>;
+
+/** What a message may take on its way on a busy machine, in milliseconds. */
+export const SLACK_MS = 1_000;
+/** For so long after its end a fault may still show. */
+const LINGER_MS = 1_500;
+
+/** How long something was held up between `from` and `to` by faults, at most. */
+export function stalledMs({ faults }: Evidence, from: number, to: number): number {
+  let sum = 0;
+  for (const { effects, start, end } of faults) {
+    if (!effects.includes("stalls")) continue;
+    sum += Math.max(0, Math.min(to, end + LINGER_MS) - Math.max(from, start));
+  }
+  return sum;
+}
+
+/** Whether a fault with this effect could show between `from` and `to`. */
+export function excused({ faults }: Evidence, effect: Effect, from: number, to: number, lingerMs = LINGER_MS): boolean {
+  return faults.some(({ effects, start, end }) => effects.includes(effect) && start <= to && end + lingerMs >= from);
+}
+
+/** When a majority of the nodes was killed at once: from then on acks of the last moment may be forgotten. */
+export function majorityKills({ faults, nodes }: Evidence): number[] {
+  const kills = faults.filter(({ effects }) => effects.includes("kills"));
+  return kills.flatMap((fault) => {
+    if (nodes === 1 || fault.detail.includes(",")) return [fault.start];
+    const others = kills.filter((other) => other !== fault && other.start <= fault.start && other.end >= fault.start);
+    return others.length > 0 ? [fault.start] : [];
+  });
+}
+
+/** How long an event can be settled at most after it came. */
+export function holdMs(timeoutMs: number): number {
+  return timeoutMs - Math.min(timeoutMs * 0.05, 250);
+}
+
+/** Entries by the subscription that they belong to. */
+export function bySubscription(entries: readonly Entry[]): Map<string, Entry[]> {
+  const subscriptions = new Map<string, Entry[]>();
+  for (const entry of entries) {
+    if (!("sub" in entry)) continue;
+    const list = subscriptions.get(entry.sub);
+    if (list === undefined) subscriptions.set(entry.sub, [entry]);
+    else list.push(entry);
+  }
+  return subscriptions;
+}
+
+/** A time in a text: seconds since the first entry. */
+export function at({ entries }: Evidence, t: number): string {
+  return `${((t - (entries[0]?.t ?? 0)) / 1000).toFixed(3)} s`;
+}

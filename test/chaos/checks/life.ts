@@ -1,0 +1,63 @@
+/** Promises 6 and 10: subscriptions end only for a reason and resume by themselves; calls end in time, with a proper code. */
+import { type Evidence, type Of, type Violation, at, bySubscription, excused } from "./evidence.ts";
+
+/** After everything is healed, every open subscription has to get events within this time. */
+const RESUME_MS = 4_000;
+const ENDS_LINGER_MS = 8_000;
+/** So long after a fault calls may still fail: elections, and the deadline of a call that began before. */
+const CALM_AFTER_MS = 12_000;
+/** What the load of others may cost a call. */
+const FORBIDDEN_CODES = new Set(["UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED"]);
+
+export function checkLife(evidence: Evidence): Violation[] {
+  const violations: Violation[] = [];
+  const add = (check: string, text: string): void => void violations.push({ check, text });
+  for (const entry of evidence.entries) {
+    if (entry.e === "slow") add("slow", `${entry.what} took ${entry.ms} ms at ${at(evidence, entry.t)}`);
+    if (entry.e === "ended" && entry.by === "server") judgeEnd(entry);
+    if (entry.e === "publish_failed" || (entry.e === "state_done" && entry.error !== undefined)) {
+      const failure = entry.e === "publish_failed" ? entry : entry.error!;
+      const isCalm = evidence.faults.every(({ start, end }) => start > entry.t || end + CALM_AFTER_MS < entry.t);
+      if (isCalm && ["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(failure.code)) {
+        add("calm", `${failure.code} ${failure.reason ?? ""} (${failure.text ?? ""}) at ${at(evidence, entry.t)}`);
+      }
+      if (FORBIDDEN_CODES.has(failure.code)) {
+        add("code", `${failure.code} ${failure.reason ?? ""} (${failure.text ?? ""}) at ${at(evidence, entry.t)}`);
+      }
+      if (failure.code === "RESOURCE_EXHAUSTED" && !excused(evidence, "full", entry.t - 5_000, entry.t)) {
+        add("code", `RESOURCE_EXHAUSTED ${failure.reason ?? ""} (${failure.text ?? ""}) at ${at(evidence, entry.t)}`);
+      }
+    }
+  }
+  if (evidence.healedAt !== undefined) checkResume(evidence.healedAt);
+  return violations;
+
+  function judgeEnd(entry: Of<"ended">): void {
+    const wasOpen = evidence.entries.some((other) => other.e === "subscribed" && other.sub === entry.sub);
+    // Opening one is a call like others.
+    if (!wasOpen && (entry.code === "UNAVAILABLE" || entry.code === "DEADLINE_EXCEEDED")) return;
+    const halfClosed = entry.code === undefined;
+    const isExcused = excused(evidence, "ends", entry.t, entry.t, ENDS_LINGER_MS);
+    if (!halfClosed && isExcused && (entry.code === "UNAVAILABLE" || entry.code === "CANCELLED")) return;
+    if (halfClosed && evidence.entries.some((other) => other.e === "half_close" && other.sub === entry.sub)) return;
+    const why = `${entry.code ?? "OK"} ${entry.reason ?? ""} (${entry.text ?? ""})`;
+    add("ended", `${entry.sub} ended at ${at(evidence, entry.t)} without a cause: ${why}`);
+  }
+
+  function checkResume(healedAt: number): void {
+    // A killed process does not tell that its subscriptions ended.
+    const lastOf = new Map(evidence.entries.map(({ p, t }) => [p, t]));
+    for (const [sub, entries] of bySubscription(evidence.entries)) {
+      const wasOpen = entries.some((entry) => entry.e === "subscribed" && entry.t < healedAt);
+      const end = entries.find((entry) => entry.e === "ended")?.t ?? lastOf.get(entries[0]!.p)!;
+      // Who works long on each event may have its window full all the time.
+      const isSlow = entries.some((entry) => entry.e === "settle" && entry.kind === "ping");
+      if (!wasOpen || isSlow || end < healedAt + RESUME_MS) continue;
+      const first = entries.find((entry) => entry.t > healedAt && entry.e === "event");
+      if (first === undefined || first.t > healedAt + RESUME_MS) {
+        const when = first === undefined ? "never" : `after ${Math.round(first.t - healedAt)} ms`;
+        add("resume", `${sub} got its first event ${when} once everything was healed (${at(evidence, healedAt)})`);
+      }
+    }
+  }
+}

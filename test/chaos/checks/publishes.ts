@@ -1,0 +1,47 @@
+/** Promise 1: an id means stored, once, under that id; "not stored" means that it is nowhere. */
+import type { Evidence, Violation } from "./evidence.ts";
+
+export function checkPublishes(evidence: Evidence): Violation[] {
+  const violations: Violation[] = [];
+  const add = (check: string, text: string): void => void violations.push({ check, text });
+  const byKey = new Map<string, number[]>();
+  const byId = new Map<number, string>();
+  for (const { id, key, text } of evidence.stored) {
+    byId.set(id, text);
+    if (key === undefined) continue;
+    byKey.set(key, [...(byKey.get(key) ?? []), id]);
+  }
+  for (const [key, ids] of byKey) {
+    if (ids.length > 1) add("stored twice", `${key} is stored as ${ids.join(" and ")}`);
+  }
+  const attempted = new Set<string>();
+  const mayBeStored = new Set<string>();
+  const lastId = new Map<string, number>();
+  const open = new Map<string, number>();
+  for (const entry of evidence.entries) {
+    if (entry.e === "publish") {
+      attempted.add(entry.key);
+      open.set(entry.key, (open.get(entry.key) ?? 0) + 1);
+    } else if (entry.e === "published") {
+      mayBeStored.add(entry.key);
+      open.set(entry.key, open.get(entry.key)! - 1);
+      if (byId.get(entry.id) !== entry.key) {
+        add("lost publish", `${entry.key} got id ${entry.id}, where there is ${byId.get(entry.id) ?? "nothing"}`);
+      }
+      const last = lastId.get(entry.by) ?? 0;
+      if (entry.id <= last) add("order", `${entry.by} got id ${entry.id} for ${entry.key} after ${last}`);
+      lastId.set(entry.by, entry.id);
+    } else if (entry.e === "publish_failed") {
+      open.set(entry.key, open.get(entry.key)! - 1);
+      if (entry.outcome !== "not_stored") mayBeStored.add(entry.key);
+      const fits = ["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(entry.code) || entry.outcome === "not_stored";
+      if (!fits) add("outcome", `${entry.key} failed as ${entry.code} ${entry.reason ?? ""} (${entry.text ?? ""})`);
+    }
+  }
+  for (const [key, count] of open) if (count > 0) mayBeStored.add(key);
+  for (const { id, key, text } of evidence.stored) {
+    if (key !== text || !attempted.has(text)) add("invented", `${id} holds ${text} under ${key ?? "no key"}`);
+    else if (!mayBeStored.has(text)) add("not stored", `${text} was told to be not stored, and is, as ${id}`);
+  }
+  return violations;
+}

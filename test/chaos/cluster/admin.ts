@@ -1,0 +1,109 @@
+/**
+ * What the suite itself asks of JetStream, past all links: who leads, what is stored, what is left. It repeats until it
+ * is answered, because the cluster is being broken at the same time.
+ */
+import { type JetStreamManager, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/nats-core";
+import { connect } from "@nats-io/transport-node";
+import { setTimeout as delay } from "node:timers/promises";
+
+/** A message as the stream holds it. */
+export interface Stored {
+  readonly id: number;
+  readonly key: string | undefined;
+  readonly text: string;
+}
+
+const ATTEMPT_MS = 2_000;
+const PAUSE_MS = 100;
+
+/** A connection of the suite's own. */
+export class Admin implements AsyncDisposable {
+  readonly #connection: NatsConnection;
+  readonly #jsm: JetStreamManager;
+
+  private constructor(connection: NatsConnection, jsm: JetStreamManager) {
+    this.#connection = connection;
+    this.#jsm = jsm;
+  }
+
+  static async open(urls: readonly string[]): Promise<Admin> {
+    const connection = await connect({
+      servers: [...urls],
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 100,
+      pingInterval: 1_000,
+      maxPingOut: 2,
+      name: "chaos-admin",
+    });
+    return new Admin(connection, await jetstreamManager(connection, { checkAPI: false, timeout: ATTEMPT_MS }));
+  }
+
+  get jsm(): JetStreamManager {
+    return this.#jsm;
+  }
+
+  /** Repeats `ask` until it is answered; rejects with the last error after `limitMs`. */
+  async insist<T>(ask: (jsm: JetStreamManager) => Promise<T>, limitMs = 20_000): Promise<T> {
+    const end = performance.now() + limitMs;
+    for (;;) {
+      try {
+        return await ask(this.#jsm);
+      } catch (error) {
+        if (performance.now() > end) throw error;
+        await delay(PAUSE_MS);
+      }
+    }
+  }
+
+  /** The node that leads a stream, or one of its consumers. */
+  async leader(stream: string, consumer?: string): Promise<number> {
+    return this.insist(async (jsm) => {
+      const info = consumer === undefined ? await jsm.streams.info(stream) : await jsm.consumers.info(stream, consumer);
+      // A lone node has no groups.
+      if (info.cluster === undefined) return 0;
+      const node = Number(info.cluster.leader?.replace("node-", "") ?? NaN);
+      if (Number.isNaN(node)) throw new Error(`${stream} ${consumer ?? ""} has no leader`);
+      return node;
+    });
+  }
+
+  /** A request that is repeated until somebody answers. */
+  async api(subject: string, body = ""): Promise<unknown> {
+    return this.insist(async () => {
+      const reply = await this.#connection.request(`$JS.API.${subject}`, body, { timeout: ATTEMPT_MS });
+      return reply.json<unknown>();
+    });
+  }
+
+  /** Stores a message, however long the stream is without a leader. */
+  async publish(subject: string, limitMs: number): Promise<void> {
+    await this.insist(async () => jetstream(this.#connection).publish(subject, "", { timeout: ATTEMPT_MS }), limitMs);
+  }
+
+  /** Everything that a stream holds, from its first message. */
+  async contents(stream: string): Promise<Stored[]> {
+    return this.insist(async (jsm) => {
+      const { state } = await jsm.streams.info(stream);
+      if (state.messages === 0) return [];
+      const consumer = await jetstream(this.#connection).consumers.get(stream, { filter_subjects: [">"] });
+      const messages = await consumer.fetch({ max_messages: state.messages, expires: 10_000 });
+      const stored: Stored[] = [];
+      for await (const message of messages) {
+        const key = message.headers?.get("Nats-Msg-Id");
+        stored.push({ id: message.seq, key: key === "" ? undefined : key, text: readText(message.data) });
+      }
+      if (stored.length < state.messages) throw new Error(`read ${stored.length} of ${state.messages} messages`);
+      return stored;
+    }, 40_000);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#connection.close();
+  }
+}
+
+/** The text in a marshalled `StringValue`. */
+function readText(bytes: Uint8Array): string {
+  return Buffer.from(bytes.subarray(2)).toString();
+}

@@ -1,0 +1,13 @@
+/**
+ * Loaded into servers and clients under test before their own code: SIGUSR2 stalls the event loop, SIGHUP collects
+ * garbage, so that what is measured afterwards is what is really held.
+ */
+const STALL_MS = Number(process.env["CHAOS_STALL_MS"] ?? 500);
+
+process.on("SIGUSR2", () => {
+  const end = performance.now() + STALL_MS;
+  while (performance.now() < end);
+});
+process.on("SIGHUP", () => {
+  (globalThis as { gc?: () => void }).gc?.();
+});

@@ -1,0 +1,18 @@
+/** Every fault by name. */
+import { ABUSE_FAULTS } from "./faults/abuse.ts";
+import type { Fault } from "./faults/fault.ts";
+import { LINK_FAULTS } from "./faults/links.ts";
+import { NODE_FAULTS } from "./faults/nodes.ts";
+import { PROCESS_FAULTS } from "./faults/processes.ts";
+import { STREAM_FAULTS } from "./faults/streams.ts";
+
+const ALL = { ...NODE_FAULTS, ...LINK_FAULTS, ...PROCESS_FAULTS, ...ABUSE_FAULTS, ...STREAM_FAULTS };
+
+/** Name of a fault. */
+export type FaultName = keyof typeof ALL;
+
+/** The table. */
+export const FAULTS: Readonly<Record<FaultName, Fault>> = ALL;
+
+/** All names, in the order of the table. */
+export const FAULT_NAMES = Object.keys(ALL) as FaultName[];

@@ -1,0 +1,132 @@
+/**
+ * The fault suite: `npm run chaos -- --minutes 1`.
+ *
+ *   --minutes N     random rounds for so long (default 1)
+ *   --rounds N      so many random rounds instead
+ *   --seed S        the seed of the first round; the next ones follow it
+ *   --fault NAME    only this fault, once (its length: --for MS)
+ *   --every         each fault once and short, in one round
+ *   --calm          no faults at all
+ *   --mutant NAME   the server with a deliberate fault: has to be red
+ *   --mutants       all of them, one after the other
+ *   --nodes N       nodes of NATS (default 3); --servers N: of ours (default 2)
+ *   --list          the faults and the mutants
+ *   --keep          keeps the folders of good rounds too
+ */
+import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { parseArgs } from "node:util";
+import { FAULTS, FAULT_NAMES, type FaultName } from "./faults.ts";
+import { MUTANTS, type Mutant, type MutantName, plant } from "./mutants.ts";
+import { Random } from "./random.ts";
+import { print, printRound, writeRound } from "./report.ts";
+import { type Outcome, runRound } from "./run.ts";
+import { type Planned, everyFault, randomSchedule, singleFault } from "./schedule.ts";
+
+const SCHEDULE_MS = 20_000;
+/** Who leads and who connects where is chance; a mutant may need more than one round to show. */
+const ATTEMPTS = 3;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "1" },
+    rounds: { type: "string" },
+    seed: { type: "string" },
+    fault: { type: "string" },
+    for: { type: "string" },
+    calm: { type: "boolean", default: false },
+    every: { type: "boolean", default: false },
+    mutant: { type: "string" },
+    mutants: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
+    keep: { type: "boolean", default: false },
+    nodes: { type: "string", default: "3" },
+    servers: { type: "string", default: "2" },
+    entry: { type: "string" },
+  },
+});
+
+process.exit(await main());
+
+async function main(): Promise<number> {
+  if (values.list) {
+    for (const name of FAULT_NAMES) print(`${name.padEnd(24)} ${FAULTS[name].what}`);
+    print("");
+    for (const [name, { what }] of Object.entries(MUTANTS)) print(`${name.padEnd(24)} ${what}`);
+    return 0;
+  }
+  if (values.mutants) return proveAll(Object.keys(MUTANTS) as MutantName[]);
+  if (values.mutant !== undefined) {
+    if (!(values.mutant in MUTANTS)) throw new Error(`there is no mutant ${values.mutant}; see --list`);
+    return proveAll([values.mutant as MutantName]);
+  }
+  const firstSeed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.seed);
+  const end = performance.now() + Number(values.minutes) * 60_000;
+  let failed = 0;
+  for (let n = 0; ; n++) {
+    const seed = firstSeed + n;
+    const schedule = scheduleOf(seed);
+    const outcome = await runRound({
+      seed,
+      schedule,
+      entry: values.entry,
+      nodes: Number(values.nodes),
+      servers: Number(values.servers),
+    });
+    if (!(await finish(`round ${n + 1}`, outcome, schedule))) failed += 1;
+    if (values.fault !== undefined || values.calm || values.every) break;
+    if (values.rounds === undefined ? performance.now() >= end : n + 1 >= Number(values.rounds)) break;
+  }
+  print(failed === 0 ? "no violations" : `${failed} rounds with violations`);
+  return failed === 0 ? 0 : 1;
+}
+
+/** Every mutant has to be found by one of the checks that are meant to. */
+async function proveAll(names: readonly MutantName[]): Promise<number> {
+  const missed: string[] = [];
+  // All before the first one runs: a text that is not found shall not come as a surprise an hour later.
+  const planted = await Promise.all(names.map(async (name) => [name, await plant(MUTANTS[name])] as const));
+  for (const [name, entry] of planted) if (!(await prove(name, MUTANTS[name], entry))) missed.push(name);
+  print(missed.length === 0 ? `all ${names.length} mutants found` : `not found: ${missed.join(", ")}`);
+  return missed.length === 0 ? 0 : 1;
+}
+
+async function prove(name: string, mutant: Mutant, entry: string): Promise<boolean> {
+  const first = Number(values.seed ?? 1);
+  try {
+    for (let n = 0; n < ATTEMPTS; n++) if (await findMutant(name, mutant, entry, first + n)) return true;
+    return false;
+  } finally {
+    await rm(dirname(dirname(entry)), { recursive: true, force: true });
+  }
+}
+
+async function findMutant(name: string, mutant: Mutant, entry: string, seed: number): Promise<boolean> {
+  const schedule =
+    mutant.fault === undefined ? [] : singleFault(new Random(seed).fork("schedule"), mutant.fault, mutant.forMs);
+  const { violations, folder } = await runRound({ seed, schedule, entry, calmMs: 3_000 });
+  const found = violations.filter(({ check }) => mutant.finds.includes(check));
+  const others = new Set(violations.map(({ check }) => check));
+  if (found.length > 0) print(`${name}: found, ${found.length} of ${violations.length}: ${found[0]!.text}`);
+  else print(`${name}: NOT FOUND (${[...others].join(", ") || "no violations"}); ${folder}`);
+  if (found.length > 0 && !values.keep) await rm(folder, { recursive: true, force: true });
+  return found.length > 0;
+}
+
+function scheduleOf(seed: number): Planned[] {
+  const random = new Random(seed).fork("schedule");
+  if (values.calm) return [];
+  if (values.every) return everyFault(random);
+  if (values.fault === undefined) return randomSchedule(random, SCHEDULE_MS);
+  if (!(values.fault in FAULTS)) throw new Error(`there is no fault ${values.fault}; see --list`);
+  return singleFault(random, values.fault as FaultName, values.for === undefined ? undefined : Number(values.for));
+}
+
+/** Reports a round; true when it was good. */
+async function finish(label: string, outcome: Outcome, schedule: readonly Planned[]): Promise<boolean> {
+  writeRound(outcome, schedule);
+  printRound(label, outcome, schedule);
+  const isGood = outcome.violations.length === 0;
+  if (isGood && !values.keep) await rm(outcome.folder, { recursive: true, force: true });
+  return isGood;
+}

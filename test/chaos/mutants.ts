@@ -1,0 +1,184 @@
+/**
+ * Deliberate faults in our own code, which the suite has to find. Each is an exact replacement in a copy of the sources; a
+ * text that is not found there, or more than once, is an error, so that a change of the sources cannot switch a mutant off
+ * unseen.
+ */
+import { cp, mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { FaultName } from "./faults.ts";
+
+/** One deliberate fault. */
+export interface Mutant {
+  readonly what: string;
+  readonly file: string;
+  /** What is replaced by what; each text occurs exactly once. */
+  readonly edits: readonly (readonly [from: string, to: string])[];
+  /** Under which fault it shows; undefined: under none at all. */
+  readonly fault?: FaultName;
+  readonly forMs?: number;
+  /** The checks of which one has to find it. */
+  readonly finds: readonly string[];
+}
+
+/** The list. */
+export const MUTANTS = {
+  ack_before_answer: {
+    what: "an ack is confirmed before JetStream answered",
+    file: "events/subscription.ts",
+    edits: [
+      [
+        '    connection.request(event.ackSubject, "", this.#payload, timeoutMs, new Settlement(this, event, now));',
+        "    const settlement = new Settlement(this, event, now);\n" +
+          "    if (this.kind === 'ack') { connection.publish(event.ackSubject, '', this.#payload); queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never)); }\n" +
+          "    else connection.request(event.ackSubject, '', this.#payload, timeoutMs, settlement);",
+      ],
+    ],
+    fault: "lost_requests_nats_link",
+    forMs: 4_000,
+    finds: ["duplicated"],
+  },
+  failed_as_confirmed: {
+    what: "an ack that JetStream did not answer is confirmed",
+    file: "events/subscription.ts",
+    edits: [
+      [
+        "    batch.temporaryFailedIds.push(this.#event.id);\n    batch.sealed();",
+        "    batch.ids.push(this.#event.id);\n    batch.sealed();",
+      ],
+    ],
+    fault: "lost_requests_nats_link",
+    forMs: 6_000,
+    finds: ["duplicated", "stale"],
+  },
+  credit_off_by_one: {
+    what: "one event more than the window",
+    file: "events/subscription.ts",
+    edits: [["    this.#pull.grant(this.window);", "    this.#pull.grant(this.window + 1);"]],
+    finds: ["credit"],
+  },
+  expired_accepted: {
+    what: "an entry whose time ran out is accepted",
+    file: "events/ledger.ts",
+    edits: [
+      [
+        "  return Math.max(0, processingTimeoutMs - margin - roundTripMs);",
+        "  return Math.max(0, processingTimeoutMs * 2 - margin - roundTripMs);",
+      ],
+    ],
+    finds: ["stale"],
+  },
+  settled_accepted: {
+    what: "what was settled is not forgotten, and accepted again",
+    file: "events/ledger.ts",
+    edits: [["    this.#held.delete(event.id);\n    return held;", "    event.isSettling = false;\n    return held;"]],
+    finds: ["stale"],
+  },
+  reconnect_given_up: {
+    what: "after 3 s without NATS nobody tries again",
+    file: "nats/connection.ts",
+    edits: [
+      ["    maxReconnectAttempts: -1,", "    maxReconnectAttempts: 3,"],
+      [
+        "        const cause = await client.closed();",
+        "        const cause = await client.closed(); if (cause) return;",
+      ],
+    ],
+    fault: "nats_away",
+    forMs: 8_000,
+    finds: ["crash", "resume", "stuck", "lost"],
+  },
+  no_repull: {
+    what: "a subscription does not pull again after NATS came back",
+    file: "nats/pull.ts",
+    edits: [
+      [
+        "    if (this.#isVerified && this.#credit > 0) this.#schedule();\n    else this.verify();\n  }",
+        "    this.#closed = true;\n  }",
+      ],
+    ],
+    fault: "nats_away",
+    forMs: 4_000,
+    finds: ["resume", "stuck", "lost"],
+  },
+  no_drain: {
+    what: "SIGTERM ends the server at once",
+    file: "main.ts",
+    edits: [["  await daemon[Symbol.asyncDispose]();", "  process.exit(0);"]],
+    fault: "term_server",
+    forMs: 3_000,
+    finds: ["drain"],
+  },
+  no_hand_back: {
+    what: "events of a subscription that ends are not handed back",
+    file: "events/subscription.ts",
+    edits: [['    this.#connection.publish(ackSubject, "", this.#nak);', "    void ackSubject;"]],
+    fault: "term_server",
+    forMs: 3_000,
+    finds: ["drain"],
+  },
+  dropped_confirmation: {
+    what: "every 20th confirmation is not sent",
+    file: "grpc/consume-loop.ts",
+    edits: [
+      [
+        "      this.#send(confirmation(request.kind, result));",
+        "      if (Math.random() > 0.05) this.#send(confirmation(request.kind, result));",
+      ],
+    ],
+    finds: ["answer"],
+  },
+  wrong_id: {
+    what: "the id of an event is one too many",
+    file: "events/publisher.ts",
+    edits: [
+      [
+        "this.#listener.onPublished(ack.sequence, ack.stream",
+        "this.#listener.onPublished(ack.sequence + 1n, ack.stream",
+      ],
+    ],
+    finds: ["lost publish"],
+  },
+  not_stored_lie: {
+    what: "where nobody knows whether an event was stored, it is told not to be",
+    file: "nats/errors.ts",
+    edits: [['const stored = why === "not_sent" ? "not_stored" : "unknown";', 'const stored = "not_stored" as const;']],
+    fault: "half_open_nats_link",
+    forMs: 6_000,
+    finds: ["not stored"],
+  },
+  stale_reads: {
+    what: "values are read from any replica",
+    file: "state/stores.ts",
+    edits: [
+      ["isDirectCurrent: num_replicas === 1 && allow_direct", "isDirectCurrent: allow_direct && num_replicas > 0"],
+    ],
+    fault: "slow_all_routes",
+    forMs: 6_000,
+    finds: ["linearizable"],
+  },
+} as const satisfies Record<string, Mutant>;
+
+/** Name of a mutant. */
+export type MutantName = keyof typeof MUTANTS;
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** Copies the sources with the fault in them; returns the program to run. */
+export async function plant({ file, edits, what }: Mutant): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "windshift-mutant-"));
+  await mkdir(join(folder, "src"));
+  await cp(join(ROOT, "src"), join(folder, "src"), { recursive: true });
+  await cp(join(ROOT, "package.json"), join(folder, "package.json"));
+  await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  const path = join(folder, "src", file);
+  let text = await readFile(path, "utf8");
+  for (const [from, to] of edits) {
+    const count = text.split(from).length - 1;
+    if (count !== 1) throw new Error(`mutant "${what}": a text is ${count} times in src/${file}, not once:\n${from}`);
+    text = text.replace(from, () => to);
+  }
+  await writeFile(path, text);
+  return join(folder, "src", "main.ts");
+}

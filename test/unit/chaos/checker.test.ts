@@ -1,0 +1,460 @@
+import { expect, test } from "vitest";
+import { check } from "../../chaos/checker.ts";
+import type { Evidence } from "../../chaos/checks/evidence.ts";
+import { isLinearizable } from "../../chaos/checks/linearizable.ts";
+import type { FaultRecord } from "../../chaos/faults/fault.ts";
+import type { Entry, Happening } from "../../chaos/history.ts";
+
+const SUBSCRIBE = { e: "subscribe", sub: "s", stream: "orders", consumer: "work", window: 2, server: 0 } as const;
+const OTHER = { ...SUBSCRIBE, sub: "o" } as const;
+const SUBSCRIBED = { e: "subscribed", sub: "s", timeoutMs: 4_000 } as const;
+const OTHER_SUBSCRIBED = { ...SUBSCRIBED, sub: "o" } as const;
+
+/** A publish that worked. */
+function published(id: number): Happening[] {
+  const key = `k${id}`;
+  return [
+    { e: "publish", by: "p", key, retries: true },
+    { e: "published", by: "p", key, id },
+  ];
+}
+
+function event(id: number, sub = "s", attempt = 1): Happening {
+  return { e: "event", sub, id, key: `k${id}`, text: `k${id}`, attempt };
+}
+
+function acked(id: number, sub = "s"): Happening[] {
+  return [
+    { e: "settle", sub, kind: "ack", ids: [id] },
+    { e: "confirmed", sub, kind: "ack", ids: [id], invalid: [], failed: [] },
+  ];
+}
+
+/** Happenings 10 ms apart; a number in between is a pause in milliseconds. */
+function history(...happenings: (Happening | number | readonly Happening[])[]): Entry[] {
+  let t = 1_000;
+  const entries: Entry[] = [];
+  for (const happening of happenings) {
+    if (typeof happening === "number") {
+      t += happening;
+      continue;
+    }
+    for (const one of [happening].flat()) entries.push({ t: (t += 10), p: "test", ...(one as Happening) });
+  }
+  return entries;
+}
+
+/** Everything stored that was published with an id, and nothing left over, unless said otherwise. */
+function evidence(entries: Entry[], rest: Partial<Evidence> = {}): Evidence {
+  const stored = entries.flatMap((entry) =>
+    entry.e === "published" ? [{ id: entry.id, key: entry.key, text: entry.key }] : [],
+  );
+  return { entries, faults: [], stored, consumers: [{ consumer: "work", pending: 0, unsettled: 0 }], ...rest };
+}
+
+function fault(
+  name: string,
+  effects: FaultRecord["effects"],
+  start: number,
+  end: number,
+  detail = "node 0",
+): FaultRecord {
+  return { name, effects, start, end, detail };
+}
+
+const found = (of: Evidence): string[] => [...new Set(check(of).map(({ check: name }) => name))];
+
+test("a run without a fault has no violations", () => {
+  const entries = history(published(1), published(2), SUBSCRIBE, SUBSCRIBED, event(1), event(2), acked(1), acked(2));
+  expect(check(evidence(entries))).toEqual([]);
+});
+
+test.each<[string, string, () => Evidence]>([
+  ["an event that never came", "lost", () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED))],
+  [
+    "an event that came and that nobody settled",
+    "lost",
+    () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED, event(1))),
+  ],
+  [
+    "an event that was left over",
+    "stuck",
+    () =>
+      evidence(history(published(1), SUBSCRIBE, SUBSCRIBED, event(1), acked(1)), {
+        consumers: [{ consumer: "work", pending: 0, unsettled: 1 }],
+      }),
+  ],
+  [
+    "an id under which nothing is",
+    "lost publish",
+    () => evidence(history(published(1)), { stored: [], consumers: [] }),
+  ],
+  [
+    "an event under another id",
+    "invented",
+    () =>
+      evidence(
+        history(published(1), SUBSCRIBE, SUBSCRIBED, {
+          e: "event",
+          sub: "s",
+          id: 2,
+          key: "k1",
+          text: "k1",
+          attempt: 1,
+        }),
+      ),
+  ],
+  [
+    "an event that nobody published",
+    "invented",
+    () => evidence([], { stored: [{ id: 1, key: "x", text: "x" }], consumers: [] }),
+  ],
+  [
+    "a key that is stored twice",
+    "stored twice",
+    () =>
+      evidence(history(published(1)), {
+        stored: [
+          { id: 1, key: "k1", text: "k1" },
+          { id: 2, key: "k1", text: "k1" },
+        ],
+        consumers: [],
+      }),
+  ],
+  [
+    "a publish that was not stored, they said",
+    "not stored",
+    () =>
+      evidence(
+        history(
+          { e: "publish", by: "p", key: "k1", retries: false },
+          { e: "publish_failed", by: "p", key: "k1", code: "UNAVAILABLE", outcome: "not_stored" },
+        ),
+        { stored: [{ id: 1, key: "k1", text: "k1" }], consumers: [] },
+      ),
+  ],
+  [
+    "ids of one publisher that go back",
+    "order",
+    () => evidence(history(published(2), published(1)), { consumers: [] }),
+  ],
+  [
+    "a delivery after a confirmed ack, counted on",
+    "duplicated",
+    () =>
+      evidence(
+        history(published(1), SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1), acked(1), event(1, "o", 2)),
+      ),
+  ],
+  [
+    "a delivery long after a confirmed ack",
+    "duplicated",
+    () =>
+      evidence(
+        history(published(1), SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1), acked(1), 5_000, event(1, "o")),
+      ),
+  ],
+  [
+    "more events than the window",
+    "credit",
+    () =>
+      evidence(
+        history(published(1), published(2), published(3), SUBSCRIBE, SUBSCRIBED, event(1), event(2), event(3), [
+          ...acked(1),
+          ...acked(2),
+          ...acked(3),
+        ]),
+      ),
+  ],
+  [
+    "an event too many while a failed ack holds one",
+    "credit",
+    () =>
+      evidence(
+        history(
+          [published(1), published(2), published(3)].flat(),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          event(1),
+          event(2),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          { e: "confirmed", sub: "s", kind: "ack", ids: [], invalid: [], failed: [1] },
+          event(3),
+          [...acked(1), ...acked(2), ...acked(3)],
+        ),
+      ),
+  ],
+  [
+    "an ack after the time ran out",
+    "stale",
+    () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED, event(1), 4_000, acked(1))),
+  ],
+  [
+    "an ack of what was settled",
+    "stale",
+    () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED, event(1), acked(1), acked(1))),
+  ],
+  ["an ack of what never came", "stale", () => evidence(history(SUBSCRIBE, SUBSCRIBED, acked(7)), { consumers: [] })],
+  [
+    "a confirmation that is missing",
+    "answer",
+    () =>
+      evidence(
+        history(
+          published(1),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          event(1),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          20_000,
+          { e: "ended", sub: "s", by: "client", code: "CANCELLED" },
+        ),
+      ),
+  ],
+  [
+    "a confirmation that is missing after a half-close",
+    "answer",
+    () =>
+      evidence(
+        history(
+          published(1),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          event(1),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          { e: "half_close", sub: "s" },
+          { e: "ended", sub: "s", by: "server" },
+        ),
+      ),
+  ],
+  [
+    "a subscription that ends without a cause",
+    "ended",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, { e: "ended", sub: "s", by: "server", code: "NOT_FOUND" }), {
+        consumers: [],
+      }),
+  ],
+  [
+    "a subscription that does not resume",
+    "resume",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, 20_000, { e: "ended", sub: "s", by: "client", code: "CANCELLED" }), {
+        consumers: [],
+        healedAt: 2_000,
+      }),
+  ],
+  [
+    "a call that fails although nothing is broken",
+    "calm",
+    () =>
+      evidence(
+        history(
+          { e: "publish", by: "p", key: "k1", retries: true },
+          { e: "publish_failed", by: "p", key: "k1", code: "DEADLINE_EXCEEDED", outcome: "unknown" },
+        ),
+        { consumers: [] },
+      ),
+  ],
+  [
+    "an error that nobody foresaw",
+    "code",
+    () =>
+      evidence(
+        history(
+          { e: "publish", by: "p", key: "k1", retries: true },
+          { e: "publish_failed", by: "p", key: "k1", code: "INTERNAL" },
+        ),
+        { consumers: [] },
+      ),
+  ],
+  [
+    "events that come back late after a SIGTERM",
+    "drain",
+    () =>
+      evidence(
+        history(
+          published(1),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          OTHER,
+          OTHER_SUBSCRIBED,
+          event(1),
+          { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE" },
+          3_950,
+          event(1, "o", 2),
+          acked(1, "o"),
+        ),
+        { faults: [fault("term_server", ["ends"], 1_060, 1_500, "server-0")] },
+      ),
+  ],
+])("found: %s", (_, name, make) => {
+  expect(found(make())).toContain(name);
+});
+
+test.each<[string, () => Evidence]>([
+  [
+    "a redelivery after the timeout of an ack that was held up",
+    () =>
+      evidence(
+        history(
+          [published(1), [SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1)]].flat(),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          4_500,
+          { e: "confirmed", sub: "s", kind: "ack", ids: [1], invalid: [], failed: [] },
+          event(1, "o", 2),
+        ),
+        { faults: [fault("mute_nats_link", ["stalls"], 1_000, 5_600)] },
+      ),
+  ],
+  [
+    "an ack that all nodes forgot when they were killed",
+    () =>
+      evidence(
+        history(
+          [published(1), [SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1)], acked(1)].flat(),
+          2_000,
+          event(1, "o", 2),
+          acked(1, "o"),
+        ),
+        { faults: [fault("kill_all_nodes", ["nodes", "kills", "stalls"], 1_150, 2_500, "nodes 0, 1, 2")] },
+      ),
+  ],
+  [
+    "a redelivery after a reject",
+    () =>
+      evidence(
+        history(
+          published(1),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          event(1),
+          { e: "settle", sub: "s", kind: "reject", ids: [1] },
+          { e: "confirmed", sub: "s", kind: "reject", ids: [1], invalid: [], failed: [] },
+          event(1, "s", 2),
+          acked(1),
+        ),
+      ),
+  ],
+  [
+    "a late ack of a pinged event",
+    () =>
+      evidence(
+        history(
+          published(1),
+          SUBSCRIBE,
+          SUBSCRIBED,
+          event(1),
+          3_000,
+          { e: "settle", sub: "s", kind: "ping", ids: [1] },
+          { e: "confirmed", sub: "s", kind: "ping", ids: [1], invalid: [], failed: [] },
+          3_000,
+          acked(1),
+        ),
+      ),
+  ],
+  [
+    "a further event where one may have run out of time",
+    () =>
+      evidence(
+        history(
+          [published(1), published(2), published(3), [SUBSCRIBE, SUBSCRIBED, event(1), event(2)]].flat(),
+          3_700,
+          event(3),
+          [...acked(3), ...acked(1), ...acked(2)].filter(({ e }) => e === "settle"),
+        ),
+      ),
+  ],
+  [
+    "a subscription that ends with its server",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE" }), {
+        consumers: [],
+        faults: [fault("kill_server", ["ends"], 1_000, 3_000, "server-0")],
+      }),
+  ],
+])("allowed: %s", (_, make) => {
+  expect(check(make())).toEqual([]);
+});
+
+const SET = { e: "state", op: "1", key: "k", call: { op: "set", value: "a" } } as const;
+
+test.each<[string, string[], Happening[]]>([
+  [
+    "a write that is read",
+    [],
+    [
+      SET,
+      { e: "state_done", op: "1", revision: 1, value: "a" },
+      { e: "state", op: "2", key: "k", call: { op: "get" } },
+      { e: "state_done", op: "2", revision: 1, value: "a" },
+    ],
+  ],
+  [
+    "a read of an old state",
+    ["linearizable"],
+    [
+      SET,
+      { e: "state_done", op: "1", revision: 1, value: "a" },
+      { e: "state", op: "2", key: "k", call: { op: "get" } },
+      { e: "state_done", op: "2", revision: 0 },
+    ],
+  ],
+  [
+    "two writes over the same revision",
+    ["linearizable"],
+    [
+      SET,
+      { e: "state_done", op: "1", revision: 1, value: "a" },
+      { e: "state", op: "2", key: "k", call: { op: "set", value: "b", lastRevision: 1 } },
+      { e: "state_done", op: "2", revision: 2, value: "b" },
+      { e: "state", op: "3", key: "k", call: { op: "set", value: "c", lastRevision: 1 } },
+      { e: "state_done", op: "3", revision: 3, value: "c" },
+    ],
+  ],
+  [
+    "a write of unknown outcome that had an effect, or none",
+    [],
+    [
+      SET,
+      { e: "state_done", op: "1", error: { code: "UNAVAILABLE", outcome: "unknown" } },
+      { e: "state", op: "2", key: "k", call: { op: "get" } },
+      { e: "state_done", op: "2", revision: 0 },
+      { e: "state", op: "3", key: "k", call: { op: "get" } },
+      { e: "state_done", op: "3", revision: 4, value: "a" },
+    ],
+  ],
+  [
+    "a refusal where the condition held",
+    ["linearizable"],
+    [
+      SET,
+      { e: "state_done", op: "1", revision: 1, value: "a" },
+      { e: "state", op: "2", key: "k", call: { op: "set", value: "b", lastRevision: 1 } },
+      { e: "state_done", op: "2", error: { code: "FAILED_PRECONDITION", outcome: "not_stored" } },
+    ],
+  ],
+  [
+    "a value that nobody wrote",
+    ["invented"],
+    [
+      { e: "state", op: "1", key: "k", call: { op: "get" } },
+      { e: "state_done", op: "1", revision: 1, value: "x" },
+    ],
+  ],
+])("state: %s", (_, names, happenings) => {
+  const faults = [fault("nats_away", [], 0, 10_000)];
+  const result = found(evidence(history(happenings), { consumers: [], faults }));
+  expect(result.filter((name) => name !== "linearizable" || names.includes(name))).toEqual(names);
+});
+
+test("overlapping calls may take effect in either order", () => {
+  const write = (value: number, begin: number, end: number) => ({ begin, end, apply: () => value });
+  const read = (value: number, begin: number, end: number) => ({
+    begin,
+    end,
+    apply: (state: number) => (state === value ? state : undefined),
+  });
+  expect(isLinearizable([write(1, 0, 10), write(2, 1, 9), read(1, 11, 12)], 0, String)).toBe("yes");
+  expect(isLinearizable([write(1, 0, 10), write(2, 1, 9), read(1, 11, 12), read(2, 13, 14)], 0, String)).toBe("no");
+});
