@@ -194,7 +194,9 @@ function checkSpec(spec: StreamSpec): void {
   }
   const sources = sourcesOf(spec);
   checkCount("aggregate.sources", sources.length);
-  checkCount("aggregate.sources.filter_subjects", sources.flatMap(([, source]) => source.filters).length);
+  if (spec.source.kind === "aggregate") {
+    checkCount("aggregate.sources.filter_subjects", sources.flatMap(([, source]) => source.filters).length);
+  }
   const seen = new Set<string>();
   for (const [field, source] of sources) {
     checkName(`${field}.name`, source.stream);

@@ -58,7 +58,7 @@ export function headerValue(message: Pick<NatsMessage, "headers">, name: string)
   return found;
 }
 
-/** Calls back for each header line in order, values without their outer blanks. */
+/** Calls back for each header line in order, values without the ASCII blanks around them. */
 export function eachHeader(headers: Buffer, visit: (name: string, value: string) => void): void {
   let start = headers.indexOf(CR, 0) + 2;
   const end = headers.length - 2;
@@ -67,10 +67,17 @@ export function eachHeader(headers: Buffer, visit: (name: string, value: string)
     if (stop < 0) stop = headers.length;
     const colon = headers.indexOf(COLON, start);
     if (colon > 0 && colon < stop) {
-      visit(headers.toString("latin1", start, colon), headers.toString("utf8", colon + 1, stop).trim());
+      let [from, to] = [colon + 1, stop];
+      while (from < to && isBlank(headers[from]!)) from += 1;
+      while (to > from && isBlank(headers[to - 1]!)) to -= 1;
+      visit(headers.toString("latin1", start, colon), headers.toString("utf8", from, to));
     }
     start = stop + 2;
   }
+}
+
+function isBlank(byte: number): boolean {
+  return byte === 32 || byte === 9;
 }
 
 const CR = 13;

@@ -11,6 +11,8 @@ import {
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type CallError, type Client, EVENTS, failure, textValue } from "../support/client.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
+import { startNats } from "../support/nats.ts";
+import { startWindshift } from "../support/windshift.ts";
 
 type StreamRequest = MessageInitShape<typeof EnsureStreamRequestSchema>;
 type ConsumerRequest = MessageInitShape<typeof EnsureConsumerRequestSchema>;
@@ -434,17 +436,28 @@ describe("lists of 1,000", () => {
   });
 });
 
-test("lists too large for NATS are refused, and the connection to it stays", async ({ client }) => {
+test("lists too large for NATS are refused, and the connection to it stays", async () => {
+  await using nats = await startNats({ config: "max_payload: 64KB" });
+  await using windshift = await startWindshift(nats.url);
+  const { client } = windshift;
   const stream = await ensureStream(client);
-  const long = (suffix: number) => Array.from({ length: 1000 }, (_, i) => `${i}.${suffix}.`.padEnd(1000, "x"));
-  const sources = [0, 1].map((suffix) => ({ name: stream, filterSubjects: long(suffix) }));
-  const wrong = client.ensureStream({ name: "bad", source: { case: "aggregate", value: { sources } } });
-  const error = await failureBeside(client, stream, wrong);
+  const filterSubjects = Array.from({ length: 100 }, (_, index) => `${index}.`.padEnd(1000, "x"));
+  const source = { case: "aggregate" as const, value: { sources: [{ name: stream, filterSubjects }] } };
+  const error = await failureBeside(client, stream, client.ensureStream({ name: "bad", source }));
   expect(error).toMatchObject({
     status: "RESOURCE_EXHAUSTED",
     reason: "MESSAGE_TOO_LARGE",
     metadata: { stream: "bad", outcome: "not_stored" },
   });
+});
+
+test("more filters than may be are refused however they are spread over sources", async ({ client }) => {
+  const stream = await ensureStream(client);
+  const filters = (source: number) => Array.from({ length: 501 }, (_, index) => `f${source}.${index}`);
+  const sources = [0, 1].map((source) => ({ name: stream, filterSubjects: filters(source) }));
+  const wrong = client.ensureStream({ name: "bad", source: { case: "aggregate", value: { sources } } });
+  const error = await failureBeside(client, stream, wrong);
+  expectFault(error, "aggregate.sources.filter_subjects", ["INVALID_VALUE", "has 1002 entries, at most 1000 may be"]);
 });
 
 describe("EnsureConsumer refuses", () => {

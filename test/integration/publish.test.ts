@@ -163,7 +163,7 @@ describe("an idempotency key", () => {
     ["loses blanks at its ends", " \tk ", "k"],
     ["keeps a colon", "order:1", "order:1"],
     ["keeps other alphabets", "bestellung-ü-注文-🙂", "bestellung-ü-注文-🙂"],
-    ["may be long", "k".repeat(10_000), "k".repeat(10_000)],
+    ["may be long", "k".repeat(8192), "k".repeat(8192)],
   ];
   test.for(keys)("%s", async ([, idempotencyKey, stored], { client, jsm }) => {
     const stream = await ensureStream(client);
