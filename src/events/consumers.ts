@@ -8,7 +8,7 @@ import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
-import { nanoseconds } from "../nats/units.ts";
+import { limit, nanoseconds } from "../nats/units.ts";
 import { checkFilters } from "./filters.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
@@ -21,6 +21,8 @@ export interface ConsumerSpec {
   readonly from: StreamPointer;
   /** 0 or undefined: 30 s. */
   readonly processingTimeoutMs?: number | undefined;
+  /** Events that all its subscriptions may hold together; 0: no limit; undefined: as it is, and none for a new one. */
+  readonly maxProcessingEvents?: bigint | undefined;
 }
 
 const DEFAULT_PROCESSING_TIMEOUT_MS = 30_000;
@@ -84,8 +86,7 @@ export class Consumers {
       ...filters(spec.subjects),
       replay_policy: "instant",
       max_waiting: MAX_WAITING,
-      // Each subscription is bounded already.
-      max_ack_pending: -1,
+      max_ack_pending: limit(spec.maxProcessingEvents),
       inactive_threshold: nanoseconds(durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS),
       ...(replicas > 1 ? { num_replicas: replicas } : {}),
     } as Partial<ConsumerConfig> & { name: string };
@@ -95,9 +96,15 @@ export class Consumers {
   async #update(existing: ConsumerInfo, spec: ConsumerSpec, call: ApiCall): Promise<void> {
     checkUsable(existing, "name");
     const { filter_subject: _one, filter_subjects: _several, ...kept } = existing.config;
-    const config = { ...kept, ...filters(spec.subjects), ack_wait: nanoseconds(timeoutMs(spec)) };
+    const config = {
+      ...kept,
+      ...filters(spec.subjects),
+      ack_wait: nanoseconds(timeoutMs(spec)),
+      ...(spec.maxProcessingEvents === undefined ? {} : { max_ack_pending: limit(spec.maxProcessingEvents) }),
+    };
     if (
       existing.config.ack_wait === config.ack_wait &&
+      existing.config.max_ack_pending === config.max_ack_pending &&
       JSON.stringify(filtersOf(existing.config)) === JSON.stringify(spec.subjects)
     ) {
       return;

@@ -14,6 +14,8 @@ export interface HeldEvent {
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
   readonly attempt: number;
+  /** Size as NATS counts it. */
+  readonly bytes: number;
   /** On the monotonic clock; from then on the event is not held any more. */
   expiresAt: number;
   /** An ack or reject is under way: it decides, not the clock, and there is no second one. */

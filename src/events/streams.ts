@@ -8,7 +8,7 @@ import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
-import { nanoseconds } from "../nats/units.ts";
+import { limit, nanoseconds } from "../nats/units.ts";
 import { checkCount, checkFilters } from "./filters.ts";
 import { type StreamPointer, sourceStart } from "./stream-pointer.ts";
 import { parseTimestamp } from "./timestamp.ts";
@@ -50,7 +50,6 @@ const MAX_REPLICAS = 5;
 /** What would collect `$JS.…` and `$SYS.…`: nats-server allows that only without acknowledgements. */
 const RESERVED = /^(?:\*\.|>)/;
 const MAX_INT32 = 2 ** 31 - 1;
-const MAX_INT64 = 2 ** 63;
 /** Time of each source's end, by its name. */
 type SourceEnds = ReadonlyMap<string, string>;
 
@@ -159,13 +158,6 @@ export class Streams {
       allow_direct: true,
     };
   }
-}
-
-/** JetStream's word for a limit: 0, and what would not fit into its signed integer, are none. */
-function limit(value: bigint | undefined): number {
-  // As a number: the last 512 below 2^63 are rounded up to it.
-  const count = Number(value ?? 0n);
-  return count === 0 || count >= MAX_INT64 ? -1 : count;
 }
 
 function sourcesOf(spec: StreamSpec): [field: string, source: SourceSpec][] {

@@ -1,6 +1,7 @@
 /**
  * Hot path: one subscription to a consumer. It holds events for its client in a ledger, and asks JetStream for exactly
- * as many as the client may still hold: held events and granted credit always add up to the window.
+ * as many as the client may still hold: held events and granted credit always add up to the window, in events and, where
+ * the client limits them, in bytes.
  *
  * A settlement (ack, reject, ping) is a request to JetStream: it counts as done when JetStream answered, and the event
  * stays held until then. Measured by `npm run bench -- consume`.
@@ -16,6 +17,7 @@ import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
 import { type NatsMessage, statusCode } from "../nats/message.ts";
 import { Pull, type PullMonitor, hasLeader } from "../nats/pull.ts";
+import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable } from "./consumers.ts";
@@ -56,6 +58,8 @@ export interface SubscriptionSpec {
   readonly consumer: string;
   /** Events held at most; 0 or undefined is 50. */
   readonly maxProcessingEvents?: bigint | undefined;
+  /** Bytes held at most, as NATS counts a message; a single larger event is held alone. 0 or undefined: no limit. */
+  readonly maxProcessingBytes?: bigint | undefined;
 }
 
 /** What all subscriptions share. */
@@ -72,7 +76,6 @@ const DEFAULT_WINDOW = 50n;
 /** What one pull may bring at once, unless NATS takes larger messages: a client that does not read costs this, twice. */
 const PULL_BYTES = 1024 * 1024;
 const MESSAGE_OVERHEAD_BYTES = 8 * 1024;
-const NANOSECONDS = 1_000_000;
 /** Pings of one event under way at once; more have to be tried again. */
 const MAX_PINGS = 8;
 const ACK = Buffer.from("+ACK");
@@ -130,8 +133,8 @@ export class Subscription {
     const { config } = info;
     const asked = spec.maxProcessingEvents || DEFAULT_WINDOW;
     this.window = asked < context.maxProcessingEvents ? Number(asked) : context.maxProcessingEvents;
-    this.processingTimeoutMs = (config.ack_wait ?? 0) / NANOSECONDS;
-    this.#backoffMs = (config.backoff ?? []).map((ns) => ns / NANOSECONDS);
+    this.processingTimeoutMs = milliseconds(config.ack_wait ?? 0);
+    this.#backoffMs = (config.backoff ?? []).map(milliseconds);
     this.#connection = context.api.connection;
     this.#listener = listener;
     this.#metrics = context.metrics.consumer(stream, config.durable_name === undefined ? EPHEMERAL : consumer);
@@ -139,7 +142,7 @@ export class Subscription {
     this.#nak = (info.cluster?.replicas?.length ?? 0) > 0 ? REPLICATED_NAK : NAK;
     this.#ledger = new Ledger((event) => {
       this.#released(event, "expired");
-      this.#pull.grant(1);
+      this.#pull.grant(1, event.bytes);
     });
     const maxBytes = Math.max(PULL_BYTES, this.#connection.maxPayload + MESSAGE_OVERHEAD_BYTES);
     this.#pull = new Pull(
@@ -150,8 +153,9 @@ export class Subscription {
         consumer,
         created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
+        window: Number(spec.maxProcessingBytes || Infinity),
         maxBatch: config.max_batch || undefined,
-        maxExpiresMs: config.max_expires === undefined ? undefined : config.max_expires / NANOSECONDS || undefined,
+        maxExpiresMs: milliseconds(config.max_expires ?? 0) || undefined,
       },
       {
         onMessage: (message) => this.#onMessage(message),
@@ -177,7 +181,7 @@ export class Subscription {
 
   /** Lets events come. */
   start(): void {
-    this.#pull.grant(this.window);
+    this.#pull.grant(this.window, 0);
   }
 
   /** The client does not read: nothing further is asked for. */
@@ -270,7 +274,7 @@ export class Subscription {
     const released = this.#ledger.settled(event, kind !== "reject");
     if (released === undefined) return;
     this.#released(released, kind);
-    this.#pull.grant(1);
+    this.#pull.grant(1, released.bytes);
   }
 
   /** @internal */
@@ -307,6 +311,7 @@ export class Subscription {
       id: event.id,
       ackSubject: event.ackSubject,
       attempt: event.attempt,
+      bytes: message.size,
       expiresAt: performance.now() + this.#holdTimeMs(event.attempt),
       isSettling: false,
       pings: 0,
@@ -315,7 +320,7 @@ export class Subscription {
     this.#metrics.unsettled.add(1);
     if (previous === undefined) return;
     this.#released(previous, "expired");
-    this.#pull.grant(1);
+    this.#pull.grant(1, previous.bytes);
   }
 
   #onGone(error: WindshiftError): void {
@@ -348,9 +353,7 @@ export class Subscription {
       case "ping":
         return PING;
       case "reject":
-        return delayMs === undefined
-          ? this.#nak
-          : Buffer.from(`-NAK {"delay":${Math.max(1, Math.round(delayMs * NANOSECONDS))}}`);
+        return delayMs === undefined ? this.#nak : Buffer.from(`-NAK {"delay":${Math.max(1, nanoseconds(delayMs))}}`);
     }
   }
 }

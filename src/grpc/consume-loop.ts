@@ -133,13 +133,17 @@ export class ConsumeLoop implements SubscriptionListener {
         field: "subscribe",
       });
     }
-    const { stream, consumer, maxProcessingEvents } = request;
+    const { stream, consumer, maxProcessingEvents, maxProcessingBytes } = request;
     this.#state = "opening";
     this.#stream = stream;
     this.#consumer = consumer;
     this.#call.pause();
-    const window = maxProcessingEvents === undefined ? undefined : BigInt(maxProcessingEvents);
-    const spec = { stream, consumer, maxProcessingEvents: window };
+    const spec = {
+      stream,
+      consumer,
+      maxProcessingEvents: BigInt(maxProcessingEvents ?? 0),
+      maxProcessingBytes: BigInt(maxProcessingBytes ?? 0),
+    };
     this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs) }).then(
       (subscription) => this.#opened(subscription),
       (error: unknown) => this.#fail(error),

@@ -157,6 +157,7 @@ export function toConsumerSpec(request: EnsureConsumerRequest): ConsumerSpec {
     subjects: request.subjects,
     from: toPointer("from", request.from, { kind: "end" }),
     processingTimeoutMs: durationMs("processing_timeout", request.processingTimeout),
+    maxProcessingEvents: request.maxProcessingEvents,
   };
 }
 

@@ -4,7 +4,9 @@
  *
  * At most two pull requests are open, each in a slot with a NATS subscription of its own, so that every message is
  * counted against the request it answers. Credit that is granted while both are open is merged into the next one.
- * A request ends when its batch is delivered, or with a status; what it did not deliver is credit again. Statuses are
+ * A request ends when its batch is delivered, or with a status; what it did not deliver is credit again. Where bytes are
+ * limited too, each request gets a share of what is free. One that ended before a message too large for its share is
+ * followed by another when more is free; a message that nothing would ever be enough for is asked for alone. Statuses are
  * told by their number alone: nats-server has a dozen meanings for 409, and one answer fits all: this request is over,
  * look whether the consumer still exists, ask again. Of a replicated consumer the status overtakes messages that were
  * sent before it: it tells how many were never sent, and the request waits for the others.
@@ -18,6 +20,7 @@ import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
 import { type NatsMessage, headerValue, statusCode } from "./message.ts";
+import { nanoseconds } from "./units.ts";
 
 /** Receives what is pulled. All are on the hot path and must not throw. */
 export interface PullHandler {
@@ -38,8 +41,10 @@ export interface PullSource {
    * which nats-server makes anew when it starts.
    */
   readonly created: string | undefined;
-  /** Bytes that one request may bring. */
+  /** Bytes that one request may bring: at least those of the largest message. */
   readonly maxBytes: number;
+  /** Bytes that may be on their way and not released together, a single larger message excepted; Infinity for no limit. */
+  readonly window: number;
   readonly maxBatch?: number | undefined;
   readonly maxExpiresMs?: number | undefined;
 }
@@ -53,7 +58,7 @@ interface Slot {
   batch: number;
   /** Messages that it may still bring; 0 when none is open. */
   remaining: number;
-  /** Bytes that it may still bring. */
+  /** Bytes that it may still bring, as NATS counts them. */
   bytes: number;
   /** JetStream has ended it; what remains is on its way. */
   isEnded: boolean;
@@ -74,7 +79,9 @@ const MAX_LINGER_MS = 1_000;
 const LINGER_LOOK_MS = 10;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
-const NANOSECONDS = 1_000_000;
+/** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
+const MIN_SIZE_LOOK_MS = 50;
+const MAX_SIZE_LOOK_MS = 5_000;
 
 /** Looks after all pulls of a connection: one timer for all instead of one for each. */
 export class PullMonitor implements Disposable {
@@ -110,6 +117,12 @@ export class Pull {
   #lingering: Promise<void> | undefined;
   #late: string[] = [];
   #credit = 0;
+  /** Of the window in bytes: what is neither held nor allowed to an open request. Negative while one message exceeds it. */
+  #freeBytes: number;
+  /** So many bytes were too few for the next message; 0 when that is not known. */
+  #tooFewBytes = 0;
+  #sizeLookMs = 0;
+  #sizeTimer: NodeJS.Timeout | undefined;
   #paused = false;
   #closed = false;
   #scheduled = false;
@@ -124,6 +137,7 @@ export class Pull {
     this.#connection = api.connection;
     this.#monitor = monitor;
     this.#source = source;
+    this.#freeBytes = source.window;
     this.#handler = handler;
     this.#stopListening = this.#connection.listen({
       onConnected: () => this.#connected(),
@@ -142,9 +156,10 @@ export class Pull {
     return this.#isVerified;
   }
 
-  /** Allows `count` more messages. */
-  grant(count: number): void {
+  /** Allows `count` more messages; messages of so many `bytes` are not held any more. */
+  grant(count: number, bytes: number): void {
     this.#credit += count;
+    this.#freeBytes += bytes;
     this.#schedule();
   }
 
@@ -213,6 +228,7 @@ export class Pull {
     this.#closed = true;
     this.#monitor.delete(this);
     clearTimeout(this.#timer);
+    clearTimeout(this.#sizeTimer);
     if (this.#isBusy()) {
       this.#lingering = this.#linger();
       await this.#lingering;
@@ -269,8 +285,13 @@ export class Pull {
 
   #mayOpen(): boolean {
     if (this.#credit <= 0 || this.#closed || this.#paused || this.#timer !== undefined) return false;
-    if (!this.#isVerified) return false;
+    if (!this.#isVerified || !this.#hasRoom()) return false;
     return this.#connection.connected && this.#freeSlot() >= 0;
+  }
+
+  /** Whether a message could fit, as far as we know: when nothing is held, any does. */
+  #hasRoom(): boolean {
+    return this.#freeBytes > this.#tooFewBytes || this.#freeBytes === this.#source.window;
   }
 
   #freeSlot(): number {
@@ -283,19 +304,23 @@ export class Pull {
     const index = this.#freeSlot();
     const slot = (this.#slots[index] ??= this.#createSlot());
     if (slot === undefined) return;
-    const { stream, consumer, maxBytes, maxBatch = Infinity, maxExpiresMs = Infinity } = this.#source;
-    const batch = Math.min(this.#credit, maxBatch);
+    const { stream, consumer, window, maxBatch = Infinity, maxExpiresMs = Infinity } = this.#source;
+    // Larger than the whole window: it comes alone.
+    const isAlone = this.#tooFewBytes >= window;
+    const maxBytes = isAlone ? this.#source.maxBytes : Math.min(this.#source.maxBytes, this.#freeBytes);
+    const batch = isAlone ? 1 : Math.min(this.#credit, maxBatch);
     const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
     const heartbeatMs = Math.min(HEARTBEAT_MS, Math.floor(expiresMs / 2));
     this.#credit -= batch;
+    this.#freeBytes -= maxBytes;
     slot.number += 1;
     slot.batch = slot.remaining = batch;
     slot.bytes = maxBytes;
     slot.isEnded = false;
     slot.lastHeard = slot.openedAt = performance.now();
     const body =
-      `{"batch":${batch},"max_bytes":${maxBytes},"expires":${expiresMs * NANOSECONDS},` +
-      `"idle_heartbeat":${heartbeatMs * NANOSECONDS}}`;
+      `{"batch":${batch},"max_bytes":${maxBytes},"expires":${nanoseconds(expiresMs)},` +
+      `"idle_heartbeat":${nanoseconds(heartbeatMs)}}`;
     const subject = `${this.#connection.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
     this.#connection.publishWithReply(subject, slot.inbox + slot.number, body);
   }
@@ -331,18 +356,16 @@ export class Pull {
     slot.lastHeard = performance.now();
     slot.remaining -= 1;
     slot.bytes -= message.size;
-    if (slot.bytes === 0) {
-      // nats-server ends such a request without a word, whatever it still had to bring.
-      this.#credit += slot.remaining;
-      slot.remaining = 0;
-    }
+    this.#tooFewBytes = this.#sizeLookMs = 0;
+    // nats-server ends a request whose bytes are used up without a word, whatever it still had to bring.
+    if (slot.remaining === 0 || slot.bytes === 0) this.#reclaim(slot);
     if (this.#closed) {
       this.#late.push(message.reply);
       return;
     }
     this.#backoffMs = 0;
     this.#handler.onMessage(message);
-    if (slot.remaining === 0) this.#schedule();
+    this.#schedule();
   }
 
   #status(slot: Slot, message: NatsMessage): void {
@@ -351,13 +374,22 @@ export class Pull {
     const status = statusCode(message);
     slot.lastHeard = performance.now();
     if (status === 100) return;
-    const unsent = Math.min(slot.remaining, unsentOf(message));
+    const unsent = Math.min(slot.remaining, unsentOf(message, "Nats-Pending-Messages"));
+    const unsentBytes = Math.min(slot.bytes, unsentOf(message, "Nats-Pending-Bytes"));
     const delivered = unsent < slot.batch;
     this.#credit += unsent;
+    this.#freeBytes += unsentBytes;
     slot.remaining -= unsent;
+    slot.bytes -= unsentBytes;
     slot.isEnded = true;
+    if (slot.remaining === 0) this.#reclaim(slot);
     if (status === 408 || unsent === 0) {
       this.#schedule();
+    } else if (status === 409 && this.#source.window < Infinity && unsentBytes < this.#source.maxBytes) {
+      // Most likely the next message is larger than what was left.
+      this.#tooFewBytes = unsentBytes;
+      if (this.#hasRoom()) this.#schedule();
+      else this.#lookForSmaller();
     } else if (status === 409 && delivered) {
       this.#schedule();
       this.verify();
@@ -377,11 +409,27 @@ export class Pull {
     }, this.#backoffMs);
   }
 
+  /** Waits a little longer each time before it asks again for what may have been too large. */
+  #lookForSmaller(): void {
+    clearTimeout(this.#sizeTimer);
+    this.#sizeLookMs = Math.min(MAX_SIZE_LOOK_MS, Math.max(MIN_SIZE_LOOK_MS, this.#sizeLookMs * 2));
+    this.#sizeTimer = setTimeout(() => {
+      this.#tooFewBytes = 0;
+      this.#schedule();
+    }, this.#sizeLookMs);
+  }
+
+  /** What a request that is over did not bring may be asked for again. */
+  #reclaim(slot: Slot): void {
+    this.#credit += slot.remaining;
+    this.#freeBytes += slot.bytes;
+    slot.remaining = slot.bytes = 0;
+  }
+
   /** Takes the credit back and leaves the slot to those messages that are on their way. */
   #giveUp(slot: Slot): void {
     this.#slots[this.#slots.indexOf(slot)] = undefined;
-    this.#credit += slot.remaining;
-    slot.remaining = 0;
+    this.#reclaim(slot);
     const drained = slot.subscription.drain().then(() => {
       this.#draining = this.#draining.filter((other) => other !== drained);
     });
@@ -391,11 +439,11 @@ export class Pull {
   #disconnected(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#tooFewBytes = 0;
     for (const [index, slot] of this.#slots.entries()) {
       if (slot === undefined) continue;
       this.#slots[index] = undefined;
-      this.#credit += slot.remaining;
-      slot.remaining = 0;
+      this.#reclaim(slot);
       slot.subscription.unsubscribe();
     }
   }
@@ -413,9 +461,9 @@ async function pause(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Messages that the request asked for and JetStream did not send; all of them where it does not say. */
-function unsentOf(message: NatsMessage): number {
-  const value = headerValue(message, "Nats-Pending-Messages");
+/** What the request asked for and JetStream did not send; Infinity, so all of it, where it does not say. */
+function unsentOf(message: NatsMessage, header: "Nats-Pending-Messages" | "Nats-Pending-Bytes"): number {
+  const value = headerValue(message, header);
   return value === undefined ? Infinity : Number(value);
 }
 

@@ -341,6 +341,22 @@ describe("ensuring an existing consumer", () => {
     expect(await configOf(jsm, stream, "c")).toMatchObject({ ...settings, ack_wait: 10 * SECOND });
   });
 
+  test("changes the limit of unsettled events, or keeps it", async ({ client, jsm }) => {
+    const stream = await ensureFilled(client);
+    const limitAfter = async (maxProcessingEvents?: bigint) => {
+      await client.ensureConsumer({ stream, name: "c", subjects: [">"], maxProcessingEvents });
+      return (await configOf(jsm, stream, "c")).max_ack_pending;
+    };
+    expect(await limitAfter(7n)).toBe(7);
+    expect(await limitAfter()).toBe(7);
+    expect(await limitAfter(5000n)).toBe(5000);
+    expect(await limitAfter(0n)).toBe(-1);
+    expect(await limitAfter(2n ** 40n)).toBe(2 ** 40);
+    expect(await limitAfter(2n ** 63n)).toBe(-1);
+    expect(await limitAfter(1n)).toBe(1);
+    expect(await limitAfter(2n ** 64n - 1n)).toBe(-1);
+  });
+
   test("keeps one alive for ever that was made so", async ({ client, jsm }) => {
     const stream = await ensureFilled(client);
     await jsm.consumers.add(stream, { durable_name: "c", ack_policy: AckPolicy.Explicit });

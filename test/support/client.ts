@@ -32,6 +32,7 @@ import {
   type Event,
   type EventsRequest,
   EventsRequestSchema,
+  type EventsRequest_SubscribeSchema,
   type EventsResponse,
   EventsResponseSchema,
   PublishEventRequestSchema,
@@ -135,12 +136,14 @@ export class Client {
   }
 
   /** Opens an `Events` call, subscribes, and waits for `subscribed`. */
-  async subscribe(stream: string, consumer: string, maxProcessingEvents?: bigint): Promise<EventsCall> {
+  async subscribe(
+    stream: string,
+    consumer: string,
+    maxProcessingEvents?: bigint,
+    more: Omit<MessageInitShape<typeof EventsRequest_SubscribeSchema>, "$typeName"> = {},
+  ): Promise<EventsCall> {
     const call = this.events();
-    call.send({
-      case: "subscribe",
-      value: { stream, consumer, ...(maxProcessingEvents === undefined ? {} : { maxProcessingEvents }) },
-    });
+    call.send({ case: "subscribe", value: { stream, consumer, maxProcessingEvents, ...more } });
     const first = await call.next();
     if (first.response.case !== "subscribed") throw new Error(`expected subscribed, got ${first.response.case}`);
     return call;

@@ -49,7 +49,7 @@ const EMPTY = Buffer.alloc(0);
 /** `EventsRequest`: the one thing it asks for; `none` for an empty request. */
 export type EventsRequest =
   | { kind: "none" }
-  | { kind: "subscribe"; stream: string; consumer: string; maxProcessingEvents: Uint64 | undefined }
+  | SubscribeMessage
   | { kind: "ack"; ids: Uint64[] }
   | {
       kind: "reject";
@@ -58,6 +58,15 @@ export type EventsRequest =
       delay: SecondsAndNanos | undefined;
     }
   | { kind: "ping"; ids: Uint64[] };
+
+/** `EventsRequest.subscribe`. */
+export interface SubscribeMessage {
+  readonly kind: "subscribe";
+  stream: string;
+  consumer: string;
+  maxProcessingEvents: Uint64 | undefined;
+  maxProcessingBytes: Uint64 | undefined;
+}
 
 /** `EventsRequest` ← bytes. */
 export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
@@ -86,15 +95,22 @@ export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
 }
 
 function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
-  const message =
+  const message: SubscribeMessage =
     into.kind === "subscribe"
       ? into
-      : { kind: "subscribe" as const, stream: "", consumer: "", maxProcessingEvents: undefined as Uint64 | undefined };
+      : {
+          kind: "subscribe",
+          stream: "",
+          consumer: "",
+          maxProcessingEvents: undefined,
+          maxProcessingBytes: undefined,
+        };
   reader.message((r) => {
     for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
       if (tag === 10) message.stream = r.string();
       else if (tag === 18) message.consumer = r.string();
       else if (tag === 32) message.maxProcessingEvents = r.uint64();
+      else if (tag === 800) message.maxProcessingBytes = r.uint64();
       else r.skip(tag);
     }
   });

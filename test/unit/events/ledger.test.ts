@@ -15,6 +15,7 @@ function held(id: number, expiresInMs = FAR, rest: Partial<HeldEvent> = {}): Hel
     id,
     ackSubject: `ack.${id}`,
     attempt: 1,
+    bytes: 100,
     expiresAt: performance.now() + expiresInMs,
     isSettling: false,
     pings: 0,
