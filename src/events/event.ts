@@ -19,6 +19,7 @@ export interface DeliveredEvent {
 }
 
 const ACK_TOKENS = 9;
+const PENDING_TOKEN = 8;
 
 /**
  * Reads a delivered message. The reply subject says where it comes from:
@@ -39,4 +40,10 @@ export function readEvent(message: NatsMessage): DeliveredEvent {
     attempt: Number(tokens[shift + 4]),
     ackSubject: message.reply,
   };
+}
+
+/** How many events the consumer had not delivered yet when it delivered this one; `ackSubject` is that of `readEvent`. */
+export function waitingBehind(ackSubject: string): number {
+  const tokens = ackSubject.split(".");
+  return Number(tokens[tokens.length > ACK_TOKENS ? PENDING_TOKEN + 2 : PENDING_TOKEN]);
 }

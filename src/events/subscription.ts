@@ -21,8 +21,9 @@ import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable } from "./consumers.ts";
-import { type DeliveredEvent, readEvent } from "./event.ts";
+import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
+import { StatusReporter, type SubscriptionStatus } from "./status.ts";
 
 /** What became of an event, as the client says. */
 export type SettlementKind = "ack" | "reject" | "terminate" | "ping";
@@ -45,6 +46,8 @@ export interface SubscriptionListener {
   onEvent(event: DeliveredEvent): unknown;
   /** An event with this tag is not held any more, for `result`. */
   onReleased(tag: unknown, result: ReleaseResult): void;
+  /** For those who asked: how it fares. */
+  onStatus(status: SubscriptionStatus): void;
   /** Nothing more comes: the consumer is gone. */
   onEnded(error: WindshiftError): void;
 }
@@ -60,6 +63,8 @@ export interface SubscriptionSpec {
   readonly maxProcessingEvents?: bigint | undefined;
   /** Bytes held at most, as NATS counts a message; a single larger event is held alone. 0 or undefined: no limit. */
   readonly maxProcessingBytes?: bigint | undefined;
+  /** Whether `onStatus` shall hear how it fares. */
+  readonly statusUpdates?: boolean | undefined;
 }
 
 /** What all subscriptions share. */
@@ -76,6 +81,8 @@ const DEFAULT_WINDOW = 50n;
 /** What one pull may bring at once, unless NATS takes larger messages: a client that does not read costs this, twice. */
 const PULL_BYTES = 1024 * 1024;
 const MESSAGE_OVERHEAD_BYTES = 8 * 1024;
+/** Those who asked hear of a silent NATS within 10 s: two of these, a margin, and the time to notice. */
+const STATUS_HEARTBEAT_MS = 3_000;
 /** Pings of one event under way at once; more have to be tried again. */
 const MAX_PINGS = 8;
 const ACK = Buffer.from("+ACK");
@@ -96,6 +103,9 @@ export class Subscription {
   readonly #ledger: Ledger;
   readonly #listener: SubscriptionListener;
   readonly #metrics: ConsumerMetrics;
+  readonly #reporter: StatusReporter | undefined;
+  /** Events that were never delivered, when it was opened. */
+  readonly #waiting: number;
   readonly #unwatch: (() => void)[];
   readonly #backoffMs: readonly number[];
   readonly #nak: Buffer;
@@ -139,6 +149,13 @@ export class Subscription {
     this.#listener = listener;
     this.#metrics = context.metrics.consumer(stream, config.durable_name === undefined ? EPHEMERAL : consumer);
     this.#metrics.subscriptions.add(1);
+    this.#waiting = info.num_pending;
+    if (spec.statusUpdates === true) {
+      this.#reporter = new StatusReporter(
+        async () => context.api.consumerInfo(stream, consumer),
+        (status) => listener.onStatus(status),
+      );
+    }
     this.#nak = (info.cluster?.replicas?.length ?? 0) > 0 ? REPLICATED_NAK : NAK;
     this.#ledger = new Ledger((event) => {
       this.#released(event, "expired");
@@ -156,10 +173,12 @@ export class Subscription {
         window: Number(spec.maxProcessingBytes || Infinity),
         maxBatch: config.max_batch || undefined,
         maxExpiresMs: milliseconds(config.max_expires ?? 0) || undefined,
+        heartbeatMs: spec.statusUpdates === true ? STATUS_HEARTBEAT_MS : undefined,
       },
       {
         onMessage: (message) => this.#onMessage(message),
         onSurplus: (ackSubject) => this.#handBack(ackSubject),
+        onReachable: (isReachable) => this.#reporter?.reachable(isReachable),
         onGone: (error) => this.#onGone(error),
       },
     );
@@ -181,6 +200,7 @@ export class Subscription {
 
   /** Lets events come. */
   start(): void {
+    this.#reporter?.start(this.#waiting);
     this.#pull.grant(this.window, 0);
   }
 
@@ -223,6 +243,7 @@ export class Subscription {
 
   /** Nothing more is delivered, and what is on its way is handed back. What is held can still be settled. */
   stop(): void {
+    this.#reporter?.[Symbol.dispose]();
     this.#stopped ??= this.#pull.close();
   }
 
@@ -318,6 +339,7 @@ export class Subscription {
       tag: this.#listener.onEvent(event),
     });
     this.#metrics.unsettled.add(1);
+    this.#reporter?.delivered(waitingBehind(event.ackSubject));
     if (previous === undefined) return;
     this.#released(previous, "expired");
     this.#pull.grant(1, previous.bytes);

@@ -13,6 +13,7 @@ import { WindshiftError, fieldError } from "../errors.ts";
 import type { DeliveredEvent } from "../events/event.ts";
 import type { Events } from "../events/events.ts";
 import { typeUrlOf } from "../events/headers.ts";
+import type { SubscriptionStatus } from "../events/status.ts";
 import type {
   ReleaseResult,
   SettlementKind,
@@ -20,6 +21,7 @@ import type {
   Subscription,
   SubscriptionListener,
 } from "../events/subscription.ts";
+import { SubscriptionStatus_State as State } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
 import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
 import { durationMs, toDuration } from "./convert.ts";
@@ -42,6 +44,7 @@ export class ConsumeLoop implements SubscriptionListener {
   #subscription: Subscription | undefined;
   #isHalfClosed = false;
   #finishing: Promise<void> | undefined;
+  #statusUpdates = false;
   #stream = "";
   #consumer = "";
 
@@ -68,6 +71,7 @@ export class ConsumeLoop implements SubscriptionListener {
   async drain(graceMs: number): Promise<void> {
     const subscription = this.#subscription;
     if (this.#state === "running") {
+      if (this.#statusUpdates) this.#send({ kind: "status", state: State.DRAINING });
       subscription!.stop();
       await subscription!.empty(graceMs);
     } else if (this.#state === "ending") {
@@ -99,6 +103,10 @@ export class ConsumeLoop implements SubscriptionListener {
     if (span === undefined) return;
     if (result === "expired") (span as ActiveSpan).fail("EXPIRED", "the processing timeout ran out");
     else (span as ActiveSpan).end();
+  }
+
+  onStatus(status: SubscriptionStatus): void {
+    this.#send({ kind: "status", state: STATES[status] });
   }
 
   onEnded(error: WindshiftError): void {
@@ -133,16 +141,18 @@ export class ConsumeLoop implements SubscriptionListener {
         field: "subscribe",
       });
     }
-    const { stream, consumer, maxProcessingEvents, maxProcessingBytes } = request;
+    const { stream, consumer, maxProcessingEvents, maxProcessingBytes, statusUpdates = false } = request;
     this.#state = "opening";
     this.#stream = stream;
     this.#consumer = consumer;
+    this.#statusUpdates = statusUpdates;
     this.#call.pause();
     const spec = {
       stream,
       consumer,
       maxProcessingEvents: BigInt(maxProcessingEvents ?? 0),
       maxProcessingBytes: BigInt(maxProcessingBytes ?? 0),
+      statusUpdates,
     };
     this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs) }).then(
       (subscription) => this.#opened(subscription),
@@ -243,6 +253,12 @@ function delayOf(request: Settle): number | undefined {
   if (delayMs === 0) throw fieldError("INVALID_VALUE", "reject.delay", "0 s is not longer than zero");
   return delayMs;
 }
+
+const STATES = {
+  active: State.ACTIVE,
+  disconnected: State.DISCONNECTED,
+  caught_up: State.CAUGHT_UP,
+} as const satisfies Record<SubscriptionStatus, State>;
 
 const CONFIRMATIONS = {
   ack: "ack_confirmation",

@@ -28,6 +28,8 @@ export interface PullHandler {
   onMessage(message: NatsMessage): void;
   /** A message that came too late, for a request already given up: to be handed back by its acknowledgement subject. */
   onSurplus(ackSubject: string): void;
+  /** NATS, or a leader of the consumer, can be reached or not. May be told several times. */
+  onReachable(isReachable: boolean): void;
   /** The consumer is gone; nothing more will come. */
   onGone(error: WindshiftError): void;
 }
@@ -47,6 +49,8 @@ export interface PullSource {
   readonly window: number;
   readonly maxBatch?: number | undefined;
   readonly maxExpiresMs?: number | undefined;
+  /** How often JetStream shall give a sign of life to a request that waits. Missing two tells of a lost one. */
+  readonly heartbeatMs?: number | undefined;
 }
 
 interface Slot {
@@ -62,6 +66,7 @@ interface Slot {
   bytes: number;
   /** JetStream has ended it; what remains is on its way. */
   isEnded: boolean;
+  silenceMs: number;
   lastHeard: number;
   openedAt: number;
 }
@@ -69,7 +74,7 @@ interface Slot {
 const EXPIRES_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
 /** Silence for two heartbeats and a little means that the request is lost. */
-const SILENCE_MS = 2 * HEARTBEAT_MS + 1_000;
+const SILENCE_MARGIN_MS = 1_000;
 /** So long may a message take that was sent before its request ended; then it is lost with a leader. */
 const LATE_MS = 2_000;
 /** In a cluster, messages may be on their way between its nodes for so long after the last one came … */
@@ -192,9 +197,11 @@ export class Pull {
         this.#verifying = false;
         if (this.#closed) return;
         if (!hasLeader(info)) {
+          this.#handler.onReachable(false);
           this.#verifyLater();
         } else if (created === undefined || info.created === created) {
           this.#isVerified = true;
+          this.#handler.onReachable(true);
           this.#schedule();
         } else this.#handler.onGone(replaced(stream, consumer));
       },
@@ -202,7 +209,10 @@ export class Pull {
         this.#verifying = false;
         if (this.#closed) return;
         if (error.reason === "CONSUMER_NOT_FOUND" || error.reason === "STREAM_NOT_FOUND") this.#handler.onGone(error);
-        else this.#verifyLater();
+        else {
+          this.#handler.onReachable(false);
+          this.#verifyLater();
+        }
       },
     );
   }
@@ -211,7 +221,8 @@ export class Pull {
   checkSilence(now: number): void {
     for (const slot of this.#slots) {
       if (slot === undefined || slot.remaining === 0) continue;
-      if (now - slot.lastHeard <= (slot.isEnded ? LATE_MS : SILENCE_MS)) continue;
+      if (now - slot.lastHeard <= (slot.isEnded ? LATE_MS : slot.silenceMs)) continue;
+      if (!slot.isEnded) this.#handler.onReachable(false);
       this.#giveUp(slot);
       this.verify();
     }
@@ -310,13 +321,14 @@ export class Pull {
     const maxBytes = isAlone ? this.#source.maxBytes : Math.min(this.#source.maxBytes, this.#freeBytes);
     const batch = isAlone ? 1 : Math.min(this.#credit, maxBatch);
     const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
-    const heartbeatMs = Math.min(HEARTBEAT_MS, Math.floor(expiresMs / 2));
+    const heartbeatMs = Math.min(this.#source.heartbeatMs ?? HEARTBEAT_MS, Math.floor(expiresMs / 2));
     this.#credit -= batch;
     this.#freeBytes -= maxBytes;
     slot.number += 1;
     slot.batch = slot.remaining = batch;
     slot.bytes = maxBytes;
     slot.isEnded = false;
+    slot.silenceMs = 2 * heartbeatMs + SILENCE_MARGIN_MS;
     slot.lastHeard = slot.openedAt = performance.now();
     const body =
       `{"batch":${batch},"max_bytes":${maxBytes},"expires":${nanoseconds(expiresMs)},` +
@@ -337,6 +349,7 @@ export class Pull {
       remaining: 0,
       bytes: 0,
       isEnded: false,
+      silenceMs: 0,
       lastHeard: 0,
       openedAt: 0,
     };
@@ -440,6 +453,7 @@ export class Pull {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#tooFewBytes = 0;
+    this.#handler.onReachable(false);
     for (const [index, slot] of this.#slots.entries()) {
       if (slot === undefined) continue;
       this.#slots[index] = undefined;
@@ -452,8 +466,8 @@ export class Pull {
     if (this.#closed) return;
     this.#backoffMs = 0;
     this.#isVerified = this.#source.created === undefined;
-    if (this.#isVerified && this.#credit > 0) this.#schedule();
-    else this.verify();
+    this.#schedule();
+    this.verify();
   }
 }
 

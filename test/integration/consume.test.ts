@@ -233,7 +233,7 @@ describe("settlement", () => {
     const seen = new Map<string, bigint[][]>();
     for (let count = 0; count < 5; count++) {
       const { response } = await call.next();
-      if (response.case === undefined || response.case === "event" || response.case === "subscribed") {
+      if (response.case === undefined || !("value" in response) || !("invalidIds" in response.value)) {
         throw new Error(`expected a confirmation, got ${response.case}`);
       }
       const { ids, invalidIds, temporaryFailedIds } = response.value;

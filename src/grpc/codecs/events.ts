@@ -66,6 +66,7 @@ export interface SubscribeMessage {
   consumer: string;
   maxProcessingEvents: Uint64 | undefined;
   maxProcessingBytes: Uint64 | undefined;
+  statusUpdates: boolean | undefined;
 }
 
 /** `EventsRequest` ← bytes. */
@@ -104,6 +105,7 @@ function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
           consumer: "",
           maxProcessingEvents: undefined,
           maxProcessingBytes: undefined,
+          statusUpdates: undefined,
         };
   reader.message((r) => {
     for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
@@ -111,6 +113,7 @@ function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
       else if (tag === 18) message.consumer = r.string();
       else if (tag === 32) message.maxProcessingEvents = r.uint64();
       else if (tag === 800) message.maxProcessingBytes = r.uint64();
+      else if (tag === 816) message.statusUpdates = r.bool();
       else r.skip(tag);
     }
   });
@@ -134,6 +137,7 @@ function readReject(reader: WireReader, into: EventsRequest): EventsRequest {
 /** `EventsResponse`. */
 export type EventsResponse =
   | { kind: "subscribed"; processingTimeout: SecondsAndNanos }
+  | StatusMessage
   | EventMessage
   | ConfirmationMessage;
 
@@ -159,6 +163,13 @@ export interface ConfirmationMessage {
   readonly temporaryFailedIds: readonly Uint64[];
 }
 
+/** `EventsResponse.status`. */
+export interface StatusMessage {
+  readonly kind: "status";
+  /** Number of `SubscriptionStatus.State`, below 128. */
+  readonly state: number;
+}
+
 /** `EventsResponse` → bytes. */
 export function encodeEventsResponse(message: EventsResponse): Uint8Array {
   switch (message.kind) {
@@ -172,6 +183,8 @@ export function encodeEventsResponse(message: EventsResponse): Uint8Array {
       return encodeConfirmation(34, message);
     case "ping_confirmation":
       return encodeConfirmation(42, message);
+    case "status":
+      return encodeStatus(message);
   }
 }
 
@@ -183,6 +196,17 @@ function encodeSubscribed(timeout: SecondsAndNanos): Uint8Array {
   writeTime(writer, 10, timeout, size);
   return writer.bytes;
 }
+
+function encodeStatus({ state }: StatusMessage): Uint8Array {
+  const writer = new WireWriter(STATUS_BYTES);
+  writer.header(810, 2);
+  writer.varint(8);
+  writer.varint(state);
+  return writer.bytes;
+}
+
+/** Two bytes of tag, one of length, and two of the one field. */
+const STATUS_BYTES = 5;
 
 function idsSize(ids: readonly Uint64[]): number {
   let size = 0;

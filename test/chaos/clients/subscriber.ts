@@ -100,7 +100,7 @@ async function subscribeOnce(
       const timeoutMs = Number(processingTimeout!.seconds) * 1_000 + processingTimeout!.nanos / 1_000_000;
       history.add({ e: "subscribed", sub, timeoutMs });
       style.onOpen?.(open);
-    } else if (response.case !== undefined) {
+    } else if (response.case !== undefined && response.case !== "status") {
       const kind = response.case.replace("Confirmation", "") as Kind;
       const lists = {
         ids: response.value.ids.map(Number),

@@ -21,6 +21,7 @@ import {
   EventsResponseSchema,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
+  SubscriptionStatus_State as State,
 } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import {
   DeleteRequestSchema,
@@ -455,6 +456,13 @@ describe("the generated code reads", () => {
         });
         expect(Buffer.from(encoded)).toEqual(Buffer.from(toBinary(EventsResponseSchema, expected)));
       }),
+    );
+  });
+
+  test.for([State.ACTIVE, State.DISCONNECTED, State.CAUGHT_UP, State.DRAINING])("status %s, byte for byte", (state) => {
+    const expected = create(EventsResponseSchema, { response: { case: "status", value: { state } } });
+    expect(Buffer.from(encodeEventsResponse({ kind: "status", state }))).toEqual(
+      Buffer.from(toBinary(EventsResponseSchema, expected)),
     );
   });
 
