@@ -6,7 +6,7 @@
 import type { ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { NatsConnection, NoReply } from "./connection.ts";
-import { type JetStreamErrorBody, noReply, refusal } from "./errors.ts";
+import { type JetStreamErrorBody, noReply, refusal, tooLate } from "./errors.ts";
 import { type NatsMessage, statusCode } from "./message.ts";
 
 /** Settings of one API call. */
@@ -38,6 +38,7 @@ export class JetStreamApi {
     const names = call.names ?? {};
     const limit = connection.options.requestTimeoutMs;
     const left = call.deadlineMs === undefined ? limit : call.deadlineMs - Date.now();
+    if (left <= 0 && call.write === true) throw tooLate(`to answer ${path}`, names);
     const fail = (why: NoReply): void => {
       const request = {
         write: call.write === true,

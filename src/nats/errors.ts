@@ -67,6 +67,7 @@ const REASONS_BY_CODE: Readonly<Record<number, Reason>> = {
   10195: "NO_LEADER",
   10063: "NO_LEADER",
   10163: "NO_LEADER",
+  10158: "NO_LEADER",
   10035: "NATS_UNAVAILABLE",
   10039: "NATS_UNAVAILABLE",
   10076: "NATS_UNAVAILABLE",
@@ -136,6 +137,16 @@ export function noReply(
     not_sent: "not connected to NATS",
   }[why];
   return new WindshiftError("NATS_UNAVAILABLE", `${problem} (${what})`, options);
+}
+
+/** The deadline passed before a write was sent. */
+export function tooLate(what: string, metadata: Readonly<Record<string, string>>): WindshiftError {
+  const text = `the deadline passed before JetStream was asked ${what}`;
+  return new WindshiftError("DEADLINE_EXCEEDED", text, {
+    metadata,
+    outcome: "not_stored",
+    retryAfterMs: RETRY_AFTER_MS,
+  });
 }
 
 const UNANSWERED = new Set<Reason>(["NATS_UNAVAILABLE", "NO_LEADER", "DEADLINE_EXCEEDED"]);

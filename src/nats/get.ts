@@ -73,7 +73,11 @@ export class Reader {
     const limit = this.#connection.options.requestTimeoutMs;
     const api = this.#connection.apiPrefix;
     get.deadlineFirst = left <= limit;
-    const timeout = Math.max(1, Math.min(left, limit));
+    if (left <= 0) {
+      get.onNoReply("timeout");
+      return;
+    }
+    const timeout = Math.min(left, limit);
     if (get.query === undefined) {
       this.#connection.request(`${api}.DIRECT.GET.${get.stream}.${get.subject}`, "", NO_PAYLOAD, timeout, get);
     } else {
@@ -99,6 +103,7 @@ class Get implements Limited, ReplyHandler {
   readonly subject: string;
   readonly query: LeaderQuery | undefined;
   readonly deadlineMs: number;
+  readonly isWrite = false;
   deadlineFirst = false;
   readonly #reader: Reader;
   readonly #listener: GetListener;

@@ -8,7 +8,7 @@
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
-import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal } from "./errors.ts";
+import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal, tooLate } from "./errors.ts";
 import { InFlightLimit, type Limited } from "./in-flight-limit.ts";
 import { type NatsMessage, statusCode } from "./message.ts";
 
@@ -20,7 +20,7 @@ export interface OutgoingMessage {
   readonly payload: Uint8Array;
   /** When the caller gives up, in milliseconds since the epoch. */
   readonly deadlineMs: number;
-  /** Storing it twice cannot happen: it has a message id or an expected sequence. */
+  /** Storing it twice cannot happen: it has a message id. */
   readonly repeatable: boolean;
 }
 
@@ -45,6 +45,7 @@ export interface PublisherLimits {
 }
 
 const RETRY_MS = 100;
+const RETRY_AFTER_MS = 500;
 /** Refusals of a cluster that has not caught up with itself; they pass. */
 const PASSING = new Set<number | undefined>([JetStreamCode.duplicateInProcess, JetStreamCode.lastSequenceNotReady]);
 
@@ -85,10 +86,7 @@ export class Publisher {
     const { message } = publish;
     const left = message.deadlineMs - Date.now();
     if (left <= 0) {
-      publish.finish(
-        noReply("timeout", "to publish", { write: true, repeatable: true, deadlinePassed: true }),
-        "not_stored",
-      );
+      publish.finish(tooLate("to store the message", { subject: message.subject }));
       return;
     }
     const limit = this.#connection.options.requestTimeoutMs;
@@ -113,9 +111,9 @@ export class Publisher {
    * acknowledgement. Where no stream collects it that is the reason; else `otherwise` is.
    */
   async notAcknowledged(publish: Publish, otherwise: WindshiftError): Promise<void> {
-    const { subject } = publish.message;
-    const stream = await this.#api.streamOfSubject(subject).catch(() => "");
-    publish.listener.onFailed(stream === undefined ? notBound(subject) : otherwise);
+    const { subject, deadlineMs } = publish.message;
+    const stream = await this.#api.streamOfSubject(subject, { deadlineMs }).catch(() => "");
+    publish.fail(stream === undefined ? notBound(subject) : otherwise);
   }
 
   /** @internal A publish found nobody listening: says why, or tries again. */
@@ -124,12 +122,12 @@ export class Publisher {
     try {
       const stream = await this.#api.streamOfSubject(subject, { deadlineMs });
       if (stream === undefined) {
-        publish.listener.onFailed(notBound(subject));
+        publish.fail(notBound(subject));
       } else if (!this.again(publish)) {
-        publish.listener.onFailed(noLeader(stream));
+        publish.fail(noLeader(stream));
       }
     } catch (error) {
-      publish.listener.onFailed(notStored(error));
+      publish.fail(notStored(error));
     }
   }
 }
@@ -138,7 +136,10 @@ export class Publisher {
 class Publish implements Limited, ReplyHandler {
   readonly message: OutgoingMessage;
   readonly listener: PublishListener;
+  readonly isWrite = true;
   deadlineFirst = false;
+  /** JetStream is storing another message with the same id: if that one fails it stores this one, else it need not. */
+  #hasTwin = false;
   readonly #publisher: Publisher;
 
   constructor(publisher: Publisher, message: OutgoingMessage, listener: PublishListener) {
@@ -147,12 +148,16 @@ class Publish implements Limited, ReplyHandler {
     this.listener = listener;
   }
 
+  get deadlineMs(): number {
+    return this.message.deadlineMs;
+  }
+
   start(): void {
     this.#publisher.send(this);
   }
 
   refuse(error: WindshiftError): void {
-    this.listener.onFailed(error);
+    this.fail(error);
   }
 
   onReply(reply: NatsMessage): void {
@@ -162,10 +167,9 @@ class Publish implements Limited, ReplyHandler {
       return;
     }
     const result = parsePublishAck(reply.payload);
-    if (result === undefined) void this.#publisher.notAcknowledged(this, noAck(this.message.subject));
+    if (result === undefined) void this.#publisher.notAcknowledged(this, this.#noAck());
     else if (!(result instanceof WindshiftError)) this.listener.onStored(result);
-    else if (PASSING.has(jetStreamCode(result)) && this.#publisher.again(this)) return;
-    else this.listener.onFailed(result);
+    else this.#refused(result);
   }
 
   onNoReply(why: NoReply): void {
@@ -183,9 +187,31 @@ class Publish implements Limited, ReplyHandler {
     void this.#publisher.notAcknowledged(this, error);
   }
 
-  finish(error: WindshiftError, outcome: WindshiftError["outcome"] = error.outcome): void {
+  finish(error: WindshiftError): void {
     this.#publisher.left();
-    this.listener.onFailed(outcome === error.outcome ? error : withOutcome(error, outcome));
+    this.fail(error);
+  }
+
+  fail(error: WindshiftError): void {
+    const mayBeStored = this.#hasTwin && error.outcome === "not_stored";
+    this.listener.onFailed(mayBeStored ? withOutcome(error, "unknown") : error);
+  }
+
+  #refused(error: WindshiftError): void {
+    const code = jetStreamCode(error);
+    this.#hasTwin = code === JetStreamCode.duplicateInProcess;
+    if (!PASSING.has(code) || !this.#publisher.again(this)) this.fail(error);
+  }
+
+  /** Somebody answered before JetStream did, which may have stored it all the same. */
+  #noAck(): WindshiftError {
+    const { subject, repeatable } = this.message;
+    const text = `what came back for ${JSON.stringify(subject)} is no acknowledgement of JetStream: somebody else answers there too`;
+    return new WindshiftError("NATS_UNAVAILABLE", text, {
+      metadata: { subject },
+      outcome: "unknown",
+      ...(repeatable ? { retryAfterMs: RETRY_AFTER_MS } : {}),
+    });
   }
 }
 
@@ -223,20 +249,11 @@ function notBound(subject: string): WindshiftError {
   });
 }
 
-/** Somebody answered before JetStream did. */
-function noAck(subject: string): WindshiftError {
-  const text = `what came back for ${JSON.stringify(subject)} is no acknowledgement of JetStream: somebody else answers there too`;
-  return new WindshiftError("NATS_UNAVAILABLE", text, {
-    metadata: { subject },
-    outcome: "unknown",
-  });
-}
-
 function noLeader(stream: string): WindshiftError {
   return new WindshiftError("NO_LEADER", `stream ${JSON.stringify(stream)} has no leader`, {
     metadata: { stream },
     outcome: "not_stored",
-    retryAfterMs: 500,
+    retryAfterMs: RETRY_AFTER_MS,
   });
 }
 

@@ -10,7 +10,7 @@ import { checkKey, checkStoreName } from "../names.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type GetListener, type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type PublishAck, type PublishListener, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
-import { type Stores, storeNotFound, streamOf } from "./stores.ts";
+import { type StoreTraits, type Stores, storeNotFound, streamOf } from "./stores.ts";
 import { type Value, decodeValue } from "./value-codec.ts";
 
 /** What a key holds. */
@@ -43,6 +43,8 @@ export interface WriteCondition {
 }
 
 const DELETED = "KV-Operation: DEL\r\n";
+/** Node takes no longer time than this. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const EMPTY = new Uint8Array(0);
 const MAX_CONFLICTS = 10;
 const CONFLICT_PAUSE_MS = 5;
@@ -74,14 +76,8 @@ export class KeyValue {
     checkKey("key", key);
     const get = new Getting(this.#reader, store, key, deadlineMs, listener);
     const traits = this.#stores.traits(store);
-    if (traits instanceof Promise) {
-      traits.then(
-        (ready) => get.start(ready.isDirectCurrent),
-        (error: WindshiftError) => listener.onFailed(error),
-      );
-    } else {
-      get.start(traits.isDirectCurrent);
-    }
+    if (traits instanceof Promise) get.startAfter(traits);
+    else get.start(traits.isDirectCurrent);
   }
 
   /** Writes a value (marshalled `Any`). Throws what is wrong with the request. */
@@ -167,6 +163,25 @@ class Getting implements GetListener {
     this.#key = key;
     this.#deadlineMs = deadlineMs;
     this.#listener = listener;
+  }
+
+  /** Others may have asked for the traits, and wait longer than this caller does. */
+  startAfter(traits: Promise<StoreTraits>): void {
+    const deadlineMs = Math.min(this.#deadlineMs, Date.now() + MAX_TIMER_MS);
+    let isOver = false;
+    const once = (end: () => void): void => {
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(timer);
+      end();
+    };
+    const text = "the deadline passed while asking JetStream for the store";
+    const late = new WindshiftError("DEADLINE_EXCEEDED", text, { metadata: { store: this.#store }, retryAfterMs: 500 });
+    const timer = setTimeout(() => once(() => this.onFailed(late)), deadlineMs - Date.now());
+    traits.then(
+      ({ isDirectCurrent }) => once(() => this.start(isDirectCurrent)),
+      (error: WindshiftError) => once(() => this.#listener.onFailed(error)),
+    );
   }
 
   start(isDirect: boolean): void {

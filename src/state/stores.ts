@@ -7,7 +7,7 @@ import { WindshiftError, quote } from "../errors.ts";
 import { checkStoreName } from "../names.ts";
 import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
 
 /** What reading needs to know of a store. */
 export interface StoreTraits {
@@ -50,9 +50,13 @@ export class Stores {
   /** Makes the store if there is none; one that exists is taken as it is. */
   async ensure(store: string, call: ApiCall): Promise<void> {
     checkStoreName("store", store);
+    await writing(this.#ensure(store, call));
+  }
+
+  async #ensure(store: string, call: ApiCall): Promise<void> {
     const names = { store };
     try {
-      await this.#api.streamInfo(streamOf(store), { ...call, names, write: true });
+      await this.#api.streamInfo(streamOf(store), { ...call, names });
       return;
     } catch (error) {
       if (!(error instanceof WindshiftError) || error.reason !== "STREAM_NOT_FOUND") throw error;

@@ -478,6 +478,38 @@ describe("while NATS does not answer", () => {
     await client.publishEvent(request, { deadlineMs: 20_000 });
   });
 
+  test("a write that waits for its turn ends at its deadline, and is never sent", async () => {
+    await using nats = await startNats();
+    const limits = { NATS_PUBLISH_ASYNC_MAX_PENDING: "1", GRPC_REQUEST_TIMEOUT: "300ms" };
+    await using windshift = await startWindshift(nats.url, limits);
+    const { client } = windshift;
+    const stream = await ensureStream(client);
+    await client.ensureStore({ store: "s" });
+    let first: Promise<unknown>;
+    {
+      using _paused = await pause(nats);
+      first = client.publishEvent({ subject: `${stream}.a`, data: textValue("x") }, { deadlineMs: 20_000 });
+      await barrier(client);
+      const start = performance.now();
+      const writes = [
+        client.publish(`${stream}.a`),
+        client.set({ store: "s", key: "a", value: textValue("x") }),
+        client.set({ store: "s", key: "a", value: textValue("x"), createOnly: true }),
+        client.delete({ store: "s", key: "a" }),
+      ];
+      for (const error of await Promise.all(writes.map(failure))) {
+        expect(error).toMatchObject({ status: "DEADLINE_EXCEEDED", metadata: { outcome: "not_stored" } });
+        expect(error.retryAfterMs).toBe(100);
+      }
+      expect(performance.now() - start).toBeLessThan(1_000);
+    }
+    await first;
+    const natsClient = await connect({ servers: nats.url });
+    const jsm = await jetstreamManager(natsClient);
+    expect({ events: await count(jsm, stream), values: await count(jsm, "KV_s") }).toEqual({ events: 1, values: 0 });
+    await natsClient.close();
+  });
+
   test("a publish may have been stored: a retry is offered with a key alone", async () => {
     await using nats = await startNats();
     await using windshift = await startWindshift(nats.url, { NATS_REQUEST_TIMEOUT: "200ms" });

@@ -667,6 +667,27 @@ describe("without NATS", () => {
     expect(read.retryAfterMs).toBeGreaterThan(0);
   });
 
+  test("EnsureStore, which asks before it writes, says that nothing was stored", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url, { NATS_REQUEST_TIMEOUT: "200ms" });
+    const { client } = windshift;
+    await pause(nats, client);
+    const error = await failure(client.ensureStore({ store: "s" }));
+    expect(error).toMatchObject({ status: "UNAVAILABLE", metadata: { outcome: "not_stored" }, retryAfterMs: 500 });
+  });
+
+  test("a Get that waits for what is known of its store ends at its deadline", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url, { GRPC_REQUEST_TIMEOUT: "300ms" });
+    const { client } = windshift;
+    await pause(nats, client);
+    const start = performance.now();
+    const error = await failure(client.get({ store: "s", key: "a" }));
+    expect(error).toMatchObject({ status: "DEADLINE_EXCEEDED", retryAfterMs: 500 });
+    expect(error.metadata).toEqual({ store: "s" });
+    expect(performance.now() - start).toBeLessThan(1_000);
+  });
+
   test("the deadline of one Get is not that of another that waits for the same store", async () => {
     await using nats = await startNats();
     await using windshift = await startWindshift(nats.url);

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WindshiftError } from "../../../src/errors.ts";
 import { InFlightLimit, type Limited } from "../../../src/nats/in-flight-limit.ts";
 
@@ -7,11 +7,15 @@ import { InFlightLimit, type Limited } from "../../../src/nats/in-flight-limit.t
 class Work implements Limited {
   readonly id: number;
   readonly log: string[];
+  readonly deadlineMs: number;
+  readonly isWrite: boolean;
   error: WindshiftError | undefined;
 
-  constructor(id: number, log: string[]) {
+  constructor(id: number, log: string[], deadlineMs = Infinity, isWrite = true) {
     this.id = id;
     this.log = log;
+    this.deadlineMs = deadlineMs;
+    this.isWrite = isWrite;
   }
 
   start(): void {
@@ -23,6 +27,8 @@ class Work implements Limited {
     this.log.push(`refuse ${this.id}`);
   }
 }
+
+const PATIENT = { deadlineMs: Infinity, isWrite: true };
 
 function entered(limit: InFlightLimit, count: number): { log: string[]; work: Work[] } {
   const log: string[] = [];
@@ -73,11 +79,62 @@ describe("when all that waits is refused", () => {
   test("work that comes back at once waits anew", () => {
     const limit = new InFlightLimit("reads", 1, 2);
     const { log } = entered(limit, 1);
-    limit.enter({ start: () => log.push("start again"), refuse: () => limit.enter(new Work(2, log)) });
+    limit.enter({
+      ...PATIENT,
+      start: () => log.push("start again"),
+      refuse: () => limit.enter(new Work(2, log)),
+    });
     limit.refuseWaiting(new WindshiftError("NATS_UNAVAILABLE", "gone"));
     expect({ log: [...log], waiting: limit.waiting }).toEqual({ log: ["start 1"], waiting: 1 });
     limit.leave();
     expect(log).toEqual(["start 1", "start 2"]);
+  });
+});
+
+describe("at its deadline, work that waits", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  test("is refused within 20 ms, and the others keep their order", () => {
+    const limit = new InFlightLimit("reads", 1, 10);
+    const log: string[] = [];
+    const work = [Infinity, 300, 100, Infinity, 100].map((ms, id) => new Work(id, log, Date.now() + ms, id !== 4));
+    for (const each of work) limit.enter(each);
+    vi.advanceTimersByTime(120);
+    expect(log).toEqual(["start 0", "refuse 2", "refuse 4"]);
+    const expected = { reason: "DEADLINE_EXCEEDED", retryAfterMs: 100 };
+    expect(work[2]?.error).toMatchObject({ ...expected, outcome: "not_stored" });
+    expect(work[4]?.error).toMatchObject({ ...expected, outcome: undefined });
+    expect(limit.waiting).toBe(2);
+    limit.leave();
+    limit.leave();
+    expect(log.slice(3)).toEqual(["start 1", "start 3"]);
+  });
+
+  test("is refused also after others have started", () => {
+    const limit = new InFlightLimit("reads", 1, 10);
+    const log: string[] = [];
+    for (const [id, ms] of [Infinity, Infinity, 100, Infinity].entries()) {
+      limit.enter(new Work(id, log, Date.now() + ms));
+    }
+    limit.leave();
+    vi.advanceTimersByTime(120);
+    expect({ log, waiting: limit.waiting }).toEqual({ log: ["start 0", "start 1", "refuse 2"], waiting: 1 });
+  });
+
+  test("leaves no timer behind, nor does work that started or was refused", () => {
+    const limit = new InFlightLimit("reads", 1, 10);
+    limit.enter(new Work(0, []));
+    limit.enter(new Work(1, [], Date.now() + 100));
+    vi.advanceTimersByTime(120);
+    expect(vi.getTimerCount()).toBe(0);
+    limit.enter(new Work(2, []));
+    limit.leave();
+    vi.advanceTimersByTime(20);
+    expect(vi.getTimerCount()).toBe(0);
+    limit.enter(new Work(3, []));
+    limit.refuseWaiting(new WindshiftError("NATS_UNAVAILABLE", "gone"));
+    expect(vi.getTimerCount()).toBe(0);
   });
 });
 
@@ -124,9 +181,10 @@ test("whatever comes and goes, the limits hold, the order is kept, and each work
 test("ten thousand that leave as soon as they start, as publishes do whose deadline passed, do not exhaust the stack", () => {
   const limit = new InFlightLimit("publishes", 1, 10_000);
   let started = 0;
-  limit.enter({ start: () => undefined, refuse: () => undefined });
+  limit.enter({ ...PATIENT, start: () => undefined, refuse: () => undefined });
   for (let i = 0; i < 10_000; i++) {
     limit.enter({
+      ...PATIENT,
       start: () => {
         started += 1;
         limit.leave();

@@ -1,0 +1,64 @@
+/** A connection to NATS that sends nothing: tests answer in its place. */
+import type { ConnectionListener, NatsConnection, ReplyHandler } from "../../../src/nats/connection.ts";
+import type { NatsMessage } from "../../../src/nats/message.ts";
+
+/** A request that waits for its answer. */
+export interface SentRequest {
+  readonly subject: string;
+  readonly payload: string;
+  readonly timeoutMs: number;
+  readonly handler: ReplyHandler;
+}
+
+/** Keeps what is sent; `as` is what the code under test takes it for. */
+export class FakeConnection {
+  readonly options = { requestTimeoutMs: 5_000 };
+  readonly apiPrefix = "$JS.API";
+  readonly maxPayload = 1024 * 1024;
+  readonly sent: SentRequest[] = [];
+  readonly #listeners: ConnectionListener[] = [];
+
+  get as(): NatsConnection {
+    return this as unknown as NatsConnection;
+  }
+
+  listen(listener: ConnectionListener): () => void {
+    this.#listeners.push(listener);
+    return () => undefined;
+  }
+
+  request(subject: string, _headers: string, payload: Uint8Array, timeoutMs: number, handler: ReplyHandler): void {
+    this.sent.push({ subject, payload: Buffer.from(payload).toString(), timeoutMs, handler });
+  }
+
+  /** The oldest request without an answer. */
+  take(): SentRequest {
+    const request = this.sent.shift();
+    if (request === undefined) throw new Error("nothing was sent");
+    return request;
+  }
+
+  disconnect(): void {
+    for (const { handler } of this.sent.splice(0)) handler.onNoReply("disconnected");
+    for (const listener of this.#listeners) listener.onDisconnected();
+  }
+}
+
+function message(headers: Buffer | undefined, payload: Buffer): NatsMessage {
+  return { subject: "", reply: "", headers, payload, size: payload.length };
+}
+
+/** A reply with this body. */
+export function reply(body: unknown): NatsMessage {
+  return message(undefined, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
+}
+
+/** What JetStream answers in place of an acknowledgement. */
+export function refusal(code: number): NatsMessage {
+  return reply({ error: { code: 400, err_code: code, description: "refused" }, stream: "s", seq: 0 });
+}
+
+/** What NATS answers where nobody listens. */
+export function nobody(): NatsMessage {
+  return message(Buffer.from("NATS/1.0 503\r\n\r\n"), Buffer.alloc(0));
+}

@@ -1,0 +1,89 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { WindshiftError } from "../../../src/errors.ts";
+import { JetStreamApi } from "../../../src/nats/api.ts";
+import { Reader, type StoredMessage } from "../../../src/nats/get.ts";
+import { FakeConnection, nobody, refusal, reply } from "./fake-connection.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const NO_MESSAGE_FOUND = 10037;
+const LAST_SEQUENCE_NOT_READY = 10163;
+
+class Scene {
+  readonly connection = new FakeConnection();
+  readonly reader = new Reader(new JetStreamApi(this.connection.as), { maxInFlight: 1, maxWaiting: 1 });
+  readonly ends: (StoredMessage | WindshiftError | undefined)[] = [];
+
+  get(deadlineMs = 30_000): void {
+    this.reader.fromLeader("s", { last_by_subj: "a" }, Date.now() + deadlineMs, {
+      onFound: (message) => this.ends.push(message),
+      onFailed: (error) => this.ends.push(error),
+    });
+  }
+}
+
+type Answer = (connection: FakeConnection) => void;
+const FAILURES: readonly [name: string, answer: Answer, reason: string][] = [
+  ["no answer in time", (connection) => connection.take().handler.onNoReply("timeout"), "NATS_UNAVAILABLE"],
+  ["a broken connection", (connection) => connection.disconnect(), "NATS_UNAVAILABLE"],
+  ["no connection", (connection) => connection.take().handler.onNoReply("not_sent"), "NATS_UNAVAILABLE"],
+  ["nobody there", (connection) => connection.take().handler.onReply(nobody()), "NATS_UNAVAILABLE"],
+  [
+    "a leader that is not ready",
+    (connection) => connection.take().handler.onReply(refusal(LAST_SEQUENCE_NOT_READY)),
+    "NO_LEADER",
+  ],
+];
+
+test.for(FAILURES)("%s may be asked again, and says nothing of an outcome", ([, answer, reason]) => {
+  const scene = new Scene();
+  scene.get();
+  answer(scene.connection);
+  expect(scene.ends).toHaveLength(1);
+  expect(scene.ends[0]).toMatchObject({ reason, outcome: undefined, retryAfterMs: 500 });
+});
+
+test("an answer that is no JSON is an error, and harms no other read", () => {
+  const scene = new Scene();
+  scene.get();
+  scene.connection.take().handler.onReply(reply("{"));
+  scene.get();
+  scene.connection.take().handler.onReply(refusal(NO_MESSAGE_FOUND));
+  expect(scene.ends).toMatchObject([{ reason: "INTERNAL", outcome: undefined }, undefined]);
+});
+
+describe("a read that waits for its turn", () => {
+  test("ends at its deadline, is not sent, and leaves the queue", async () => {
+    const scene = new Scene();
+    scene.get();
+    scene.get(200);
+    await vi.advanceTimersByTimeAsync(220);
+    expect(scene.ends).toMatchObject([{ reason: "DEADLINE_EXCEEDED", outcome: undefined, retryAfterMs: 100 }]);
+    scene.connection.take().handler.onReply(refusal(NO_MESSAGE_FOUND));
+    expect(scene.connection.sent).toEqual([]);
+  });
+
+  test("is not sent when its turn comes at its deadline", () => {
+    const scene = new Scene();
+    scene.get();
+    scene.get(200);
+    vi.setSystemTime(Date.now() + 200);
+    scene.connection.take().handler.onReply(refusal(NO_MESSAGE_FOUND));
+    expect(scene.ends.map((end) => (end as WindshiftError | undefined)?.reason)).toContain("DEADLINE_EXCEEDED");
+    expect(scene.connection.sent).toEqual([]);
+  });
+
+  test("is refused where too many wait, and says nothing of an outcome", () => {
+    const scene = new Scene();
+    for (let n = 0; n < 3; n++) scene.get();
+    expect(scene.ends).toMatchObject([{ reason: "OVERLOADED", outcome: undefined, retryAfterMs: 100 }]);
+  });
+});
+
+test("a write to the API whose deadline has passed is not sent", async () => {
+  const { connection } = new Scene();
+  const update = new JetStreamApi(connection.as).updateStream({ name: "s" }, { deadlineMs: Date.now() });
+  await expect(update).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED", outcome: "not_stored", retryAfterMs: 500 });
+  expect(connection.sent).toEqual([]);
+});
