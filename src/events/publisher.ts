@@ -4,10 +4,18 @@
  */
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkSubject } from "../names.ts";
-import { jetStreamCode } from "../nats/errors.ts";
-import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
-import { type OutgoingMessage, type PublishAck, type PublishListener, isWrongLastSequence } from "../nats/publish.ts";
-import type { Publisher as JetStreamPublisher } from "../nats/publish.ts";
+import { jetStreamCode, refusingStream } from "../nats/errors.ts";
+import { type Reader, storedHeader } from "../nats/get.ts";
+import {
+  type Publisher as JetStreamPublisher,
+  type OutgoingMessage,
+  type PublishAck,
+  type PublishListener,
+  isWrongLastSequence,
+  notBound,
+  notStored,
+} from "../nats/publish.ts";
+import { RefusedWrite } from "../nats/refused-write.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
 import { dataTypeOf, encodeHeaders, storedKey } from "./headers.ts";
 import { type Timestamp, isValidTimestamp, now } from "./timestamp.ts";
@@ -70,7 +78,7 @@ export class EventPublisher {
     });
     const size = Buffer.byteLength(headers) + event.value.length;
     if (size > this.#maxPayload()) throw tooLarge(event.subject, size, this.#maxPayload());
-    const publish: Publishing = new Publishing(this.#reader, listener, {
+    new Publishing(this.#publisher, this.#reader, listener, {
       subject: event.subject,
       headers,
       payload: event.value,
@@ -78,8 +86,7 @@ export class EventPublisher {
       repeatable: idempotencyKey !== undefined,
       key: idempotencyKey,
       expectedLastId: event.expectedLastId,
-    });
-    this.#publisher.publish(publish.message, publish);
+    }).send();
   }
 }
 
@@ -89,14 +96,21 @@ interface EventMessage extends OutgoingMessage {
 }
 
 class Publishing implements PublishListener {
-  readonly message: EventMessage;
+  readonly #publisher: JetStreamPublisher;
   readonly #reader: Reader;
   readonly #listener: EventPublishListener;
+  readonly #message: EventMessage;
+  #refused: RefusedWrite | undefined;
 
-  constructor(reader: Reader, listener: EventPublishListener, message: EventMessage) {
+  constructor(publisher: JetStreamPublisher, reader: Reader, listener: EventPublishListener, message: EventMessage) {
+    this.#publisher = publisher;
     this.#reader = reader;
     this.#listener = listener;
-    this.message = message;
+    this.#message = message;
+  }
+
+  send(): void {
+    this.#publisher.publish(this.#message, this);
   }
 
   onStored(ack: PublishAck): void {
@@ -104,41 +118,51 @@ class Publishing implements PublishListener {
   }
 
   onFailed(error: WindshiftError): void {
-    const { key, expectedLastId } = this.message;
-    if (!isWrongLastSequence(jetStreamCode(error))) {
+    const { expectedLastId } = this.#message;
+    if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) {
       this.#listener.onFailed(this.#explained(error));
-    } else if (key === undefined || expectedLastId === undefined) {
-      this.#listener.onFailed(this.#mismatch(error));
     } else {
-      void this.#lookForOurs(key, expectedLastId, error);
+      void this.#reconsider(expectedLastId, error);
     }
   }
 
   /**
-   * nats-server compares the sequence before it looks at the key, so the repeat of a publish that worked is refused.
+   * nats-server compares the sequence before it looks at the key, so the repeat of a publish that worked is refused too.
    * If it did work, ours is the first event of the subject after the expected one.
    */
-  async #lookForOurs(key: string, expectedLastId: bigint, error: WindshiftError): Promise<void> {
-    const { subject, deadlineMs } = this.message;
+  async #reconsider(expected: bigint, refusal: WindshiftError): Promise<void> {
     try {
-      const stream = await this.#reader.streamOf(subject, deadlineMs);
-      const query = { seq: Number(expectedLastId) + 1, next_by_subj: subject };
-      const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
-      if (stream === undefined) throw error;
-      this.#reader.fromLeader(stream, query, deadlineMs, { onFound: resolve, onFailed: reject });
-      const next = await promise;
-      if (next !== undefined && storedHeader(next, "Nats-Msg-Id") === key) {
-        this.#listener.onPublished(next.sequence, stream, true);
+      const refused = (this.#refused ??= await this.#whatRefused(expected, refusal));
+      if ((await refused.next(expected)) !== undefined) {
+        this.send();
         return;
       }
-    } catch {
-      // Whether it was stored the first time cannot be told; that this one was not, can.
+      const ours = await this.#ours(refused.stream, expected);
+      if (ours === undefined) this.#listener.onFailed(this.#mismatch(refusal));
+      else this.#listener.onPublished(ours, refused.stream, true);
+    } catch (error) {
+      // Refused already: whatever fails now, this call stored nothing.
+      this.#listener.onFailed(notStored(error));
     }
-    this.#listener.onFailed(this.#mismatch(error));
+  }
+
+  async #whatRefused(expected: bigint, refusal: WindshiftError): Promise<RefusedWrite> {
+    const { subject, deadlineMs } = this.#message;
+    const stream = refusingStream(refusal) ?? (await this.#reader.streamOf(subject, deadlineMs));
+    if (stream === undefined) throw notBound(subject);
+    return new RefusedWrite(this.#reader, { stream, subject, expected, deadlineMs });
+  }
+
+  /** The id of the event with our key, if it is the first after the expected one. */
+  async #ours(stream: string, expected: bigint): Promise<bigint | undefined> {
+    const { key, subject, deadlineMs } = this.#message;
+    if (key === undefined) return undefined;
+    const next = await this.#reader.firstAfter(stream, subject, expected, deadlineMs);
+    return next !== undefined && storedHeader(next, "Nats-Msg-Id") === key ? next.sequence : undefined;
   }
 
   #mismatch(cause: WindshiftError): WindshiftError {
-    const { subject, expectedLastId } = this.message;
+    const { subject, expectedLastId } = this.#message;
     const text = `expected_last_id: ${expectedLastId} is not the id of the last event of ${quote(subject)}`;
     return new WindshiftError("LAST_ID_MISMATCH", text, {
       field: "expected_last_id",
@@ -149,7 +173,7 @@ class Publishing implements PublishListener {
   }
 
   #explained(error: WindshiftError): WindshiftError {
-    const { subject } = this.message;
+    const { subject } = this.#message;
     const text = EXPLANATIONS[error.reason];
     if (text === undefined) return error;
     return new WindshiftError(error.reason, `${text} (subject ${quote(subject)})`, {

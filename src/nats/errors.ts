@@ -79,21 +79,28 @@ export function jetStreamCode(error: unknown): number | undefined {
   return error.cause instanceof JetStreamRefusal ? error.cause.code : undefined;
 }
 
+/** The stream that refused to store a message, where its refusal says so. */
+export function refusingStream(error: WindshiftError): string | undefined {
+  return error.cause instanceof JetStreamRefusal ? error.cause.stream : undefined;
+}
+
 /** JetStream's own words, kept as the cause of our error: for the log. */
 class JetStreamRefusal extends Error {
   readonly code: number;
+  readonly stream: string | undefined;
 
-  constructor(body: JetStreamErrorBody) {
+  constructor(body: JetStreamErrorBody, stream: string | undefined) {
     super(`${body.description} (${body.err_code})`);
     this.name = "JetStreamRefusal";
     this.code = body.err_code;
+    this.stream = stream;
   }
 }
 
 const RETRY_AFTER_MS = 500;
 
-/** What JetStream refused. A refusal is an answer: nothing was stored. */
-export function refusal(body: JetStreamErrorBody, options: ErrorOptions = {}): WindshiftError {
+/** What JetStream refused; for a publish, `stream` is the one that did. A refusal is an answer: nothing was stored. */
+export function refusal(body: JetStreamErrorBody, options: ErrorOptions = {}, stream?: string): WindshiftError {
   const reason = REASONS_BY_CODE[body.err_code] ?? "CONFIGURATION_REFUSED";
   const retry = reason === "NO_LEADER" || reason === "NATS_UNAVAILABLE" || reason === "OVERLOADED";
   const names = Object.entries(options.metadata ?? {}).map(([kind, name]) => `${kind} ${quote(name)}`);
@@ -101,7 +108,7 @@ export function refusal(body: JetStreamErrorBody, options: ErrorOptions = {}): W
   return new WindshiftError(reason, `JetStream: ${body.description}${about}`, {
     ...options,
     ...(retry ? { retryAfterMs: RETRY_AFTER_MS } : {}),
-    cause: new JetStreamRefusal(body),
+    cause: new JetStreamRefusal(body, stream),
   });
 }
 

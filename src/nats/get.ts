@@ -26,12 +26,21 @@ export interface GetListener {
   onFailed(error: WindshiftError): void;
 }
 
+/** How far a stream has come. */
+export interface Progress {
+  readonly lastSequence: bigint;
+  /** Most replicas have answered the leader just now, so no other one has come after it. */
+  readonly isFollowed: boolean;
+}
+
 /** Bounds of a {@link Reader}. */
 export interface ReaderLimits {
   readonly maxInFlight: number;
   readonly maxWaiting: number;
 }
 
+/** Replicas answer their leader every second, and look for another after four at the soonest. */
+const FOLLOWED_NS = 2_000_000_000;
 const NO_PAYLOAD = new Uint8Array(0);
 
 /** Reads single messages of streams. */
@@ -62,9 +71,39 @@ export class Reader {
     this.#limit.enter(new Get(this, stream, "", query, deadlineMs, listener));
   }
 
+  /** The last message of `subject` as the leader of the stream has it. */
+  async lastOf(stream: string, subject: string, deadlineMs: number): Promise<StoredMessage | undefined> {
+    return this.#ask(stream, { last_by_subj: subject }, deadlineMs);
+  }
+
+  /** The first message of `subject` after the one with this sequence, as the leader of the stream has it. */
+  async firstAfter(
+    stream: string,
+    subject: string,
+    sequence: bigint,
+    deadlineMs: number,
+  ): Promise<StoredMessage | undefined> {
+    return this.#ask(stream, { seq: Number(sequence) + 1, next_by_subj: subject }, deadlineMs);
+  }
+
+  /** How far the stream has come, as its leader has it. */
+  async progress(stream: string, deadlineMs: number): Promise<Progress> {
+    const { state, cluster } = await this.#api.streamInfo(stream, { deadlineMs });
+    const others = cluster?.replicas ?? [];
+    // What was never heard of has 0.
+    const heard = others.filter(({ active }) => active > 0 && active < FOLLOWED_NS);
+    return { lastSequence: BigInt(state.last_seq), isFollowed: 2 * (1 + heard.length) > 1 + others.length };
+  }
+
   /** The stream that collects `subject`, or undefined. */
   async streamOf(subject: string, deadlineMs: number): Promise<string | undefined> {
     return this.#api.streamOfSubject(subject, { deadlineMs });
+  }
+
+  async #ask(stream: string, query: LeaderQuery, deadlineMs: number): Promise<StoredMessage | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
+    this.fromLeader(stream, query, deadlineMs, { onFound: resolve, onFailed: reject });
+    return promise;
   }
 
   /** @internal */

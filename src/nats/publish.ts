@@ -226,7 +226,7 @@ interface AckBody {
 function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
   const text = payload.toString("latin1");
   const body = parseObject(text);
-  if (typeof body?.error?.err_code === "number") return notStored(refusal(body.error));
+  if (typeof body?.error?.err_code === "number") return notStored(refusal(body.error, {}, body.stream));
   if (typeof body?.stream !== "string" || typeof body.seq !== "number") return undefined;
   const sequence = Number.isSafeInteger(body.seq) ? BigInt(body.seq) : BigInt(/"seq":\s*(\d+)/.exec(text)?.[1] ?? 0);
   return { stream: body.stream, sequence, duplicate: body.duplicate === true };
@@ -241,7 +241,8 @@ function parseObject(text: string): AckBody | undefined {
   }
 }
 
-function notBound(subject: string): WindshiftError {
+/** No stream collects the subject. */
+export function notBound(subject: string): WindshiftError {
   const text = `subject: ${JSON.stringify(subject)} is not collected by any stream`;
   return new WindshiftError("SUBJECT_NOT_BOUND", text, {
     metadata: { subject },
@@ -257,7 +258,8 @@ function noLeader(stream: string): WindshiftError {
   });
 }
 
-function notStored(error: unknown): WindshiftError {
+/** The same error, of a write that is known to have stored nothing. */
+export function notStored(error: unknown): WindshiftError {
   if (error instanceof WindshiftError) return withOutcome(error, "not_stored");
   return new WindshiftError("INTERNAL", "publishing failed", {
     cause: error,

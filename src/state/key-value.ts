@@ -3,13 +3,14 @@
  * appear only where a store is seen for the first time and in conflicts. Measured by `npm run bench -- state`.
  *
  * JetStream compares the sequence of the last message of a key, deletions included; for clients a deleted key does not
- * exist. So a write that expects no key and is refused looks at what is there: over a deletion it tries once more.
+ * exist. So a write that is refused looks at what is there, and is tried again where its condition holds.
  */
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkKey, checkStoreName } from "../names.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type GetListener, type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type PublishAck, type PublishListener, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
+import { RefusedWrite } from "../nats/refused-write.ts";
 import { type StoreTraits, type Stores, storeNotFound, streamOf } from "./stores.ts";
 import { type Value, decodeValue } from "./value-codec.ts";
 
@@ -46,8 +47,6 @@ const DELETED = "KV-Operation: DEL\r\n";
 /** Node takes no longer time than this. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const EMPTY = new Uint8Array(0);
-const MAX_CONFLICTS = 10;
-const CONFLICT_PAUSE_MS = 5;
 
 /** Values by key. */
 export class KeyValue {
@@ -137,12 +136,10 @@ export class KeyValue {
     );
   }
 
-  /** @internal The last message of a key as its leader has it. */
-  async last(store: string, key: string, deadlineMs: number): Promise<StoredMessage | undefined> {
-    const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
-    const query = { last_by_subj: `$KV.${store}.${key}` };
-    this.#reader.fromLeader(streamOf(store), query, deadlineMs, { onFound: resolve, onFailed: reject });
-    return promise;
+  /** @internal */
+  refused({ store, key, deadlineMs }: Write, expected: bigint): RefusedWrite {
+    const write = { stream: streamOf(store), subject: `$KV.${store}.${key}`, expected, deadlineMs };
+    return new RefusedWrite(this.#reader, write, isDeletion);
   }
 }
 
@@ -233,7 +230,9 @@ class Writing implements PublishListener {
   readonly #write: Write;
   readonly #conflict: "KEY_EXISTS" | "REVISION_MISMATCH";
   readonly #listener: WriteListener;
-  #conflicts = 0;
+  #refused: RefusedWrite | undefined;
+  /** What the attempt under way expects. */
+  #attempted: bigint | undefined;
 
   constructor(values: KeyValue, write: Write, conflict: "KEY_EXISTS" | "REVISION_MISMATCH", listener: WriteListener) {
     this.#values = values;
@@ -243,6 +242,7 @@ class Writing implements PublishListener {
   }
 
   send(expected: bigint | undefined = this.#write.expected): void {
+    this.#attempted = expected;
     this.#values.publish(this.#write, expected, this);
   }
 
@@ -252,35 +252,22 @@ class Writing implements PublishListener {
 
   onFailed(error: WindshiftError): void {
     const { expected } = this.#write;
-    if (!isWrongLastSequence(jetStreamCode(error))) {
-      this.#listener.onFailed(this.#named(error));
-    } else if (expected === 0n && this.#conflicts < MAX_CONFLICTS) {
-      this.#conflicts += 1;
-      // Others write here too: what refused this one may not be readable yet.
-      const wait = (this.#conflicts - 1) * CONFLICT_PAUSE_MS;
-      if (wait > 0) {
-        setTimeout(() => this.#resolve(), wait);
-        return;
-      }
-      this.#resolve();
-    } else {
-      this.#listener.onFailed(this.#mismatch(error));
+    if (expected !== undefined && isWrongLastSequence(jetStreamCode(error))) void this.#reconsider(expected, error);
+    else this.#listener.onFailed(this.#named(error));
+  }
+
+  async #reconsider(expected: bigint, refusal: WindshiftError): Promise<void> {
+    this.#refused ??= this.#values.refused(this.#write, expected);
+    let next: bigint | undefined;
+    try {
+      next = await this.#refused.next(this.#attempted ?? expected);
+    } catch (error) {
+      // Refused already: whatever fails now, nothing is stored.
+      this.#listener.onFailed(this.#named(error as WindshiftError, "not_stored"));
+      return;
     }
-  }
-
-  #resolve(): void {
-    // Refused already: whatever fails now, nothing is stored.
-    this.#overDeletion().catch((cause: WindshiftError) => this.#listener.onFailed(this.#named(cause, "not_stored")));
-  }
-
-  /** The key was expected not to exist, but has a last message: a deletion may be written over. */
-  async #overDeletion(): Promise<void> {
-    const { store, key, deadlineMs, operation } = this.#write;
-    const last = await this.#values.last(store, key, deadlineMs);
-    if (last === undefined) this.send(0n);
-    else if (!isDeletion(last)) this.#listener.onFailed(this.#mismatch(undefined));
-    else if (operation === DELETED) this.#listener.onWritten(last.sequence);
-    else this.send(last.sequence);
+    if (next === undefined) this.#listener.onFailed(this.#mismatch(refusal));
+    else this.send(next);
   }
 
   /** The error of JetStream in words of stores. */
@@ -302,7 +289,7 @@ class Writing implements PublishListener {
     );
   }
 
-  #mismatch(cause: WindshiftError | undefined): WindshiftError {
+  #mismatch(cause: WindshiftError): WindshiftError {
     const { store, key, expected } = this.#write;
     const where = `key ${quote(key)} in store ${quote(store)}`;
     const metadata = { store, key };

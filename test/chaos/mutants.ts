@@ -148,6 +148,14 @@ export const MUTANTS = {
     forMs: 6_000,
     finds: ["not stored"],
   },
+  refusal_believed: {
+    what: "a write is refused although the condition holds for what is stored",
+    file: "nats/refused-write.ts",
+    edits: [["if (expected > 0n && sequence > expected) return undefined;", "if (expected > 0n) return undefined;"]],
+    fault: "slow_all_routes",
+    forMs: 6_000,
+    finds: ["linearizable"],
+  },
   stale_reads: {
     what: "values are read from any replica",
     file: "state/stores.ts",

@@ -32,7 +32,7 @@ export function checkState(evidence: Evidence): Violation[] {
       if (start.call.op === "get" && entry.value !== undefined && !written.has(entry.value)) {
         violations.push({ check: "invented", text: `${start.key} holds ${entry.value}, which nobody wrote` });
       }
-      if (start.call.op === "get" && isMaybeStale(evidence, start, entry)) continue;
+      if (isRead(start.call, entry) && isMaybeStale(evidence, start, entry)) continue;
       const operation = operationOf(start, entry);
       if (operation !== undefined) put(start.key, operation);
     }
@@ -47,6 +47,13 @@ export function checkState(evidence: Evidence): Violation[] {
     }
   }
   return violations;
+}
+
+/** A read, or a refusal that is one: the key exists, and was not expected to. */
+function isRead(call: StateCall, { error }: Of<"state_done">): boolean {
+  if (call.op === "get") return true;
+  const expectsNone = call.lastRevision === 0 || (call.op === "set" && call.createOnly === true);
+  return expectsNone && (error?.code === "FAILED_PRECONDITION" || error?.code === "ALREADY_EXISTS");
 }
 
 function isMaybeStale(evidence: Evidence, start: Entry, end: Entry): boolean {

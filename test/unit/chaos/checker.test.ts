@@ -3,7 +3,7 @@ import { check } from "../../chaos/checker.ts";
 import type { Evidence } from "../../chaos/checks/evidence.ts";
 import { isLinearizable } from "../../chaos/checks/linearizable.ts";
 import type { FaultRecord } from "../../chaos/faults/fault.ts";
-import type { Entry, Happening } from "../../chaos/history.ts";
+import type { Entry, Happening, StateCall } from "../../chaos/history.ts";
 
 const SUBSCRIBE = { e: "subscribe", sub: "s", stream: "orders", consumer: "work", window: 2, server: 0 } as const;
 const OTHER = { ...SUBSCRIBE, sub: "o" } as const;
@@ -435,6 +435,14 @@ test.each<[string, string[], Happening[]]>([
     ],
   ],
   [
+    "a create_only that is refused where no key exists",
+    ["linearizable"],
+    [
+      { e: "state", op: "1", key: "k", call: { op: "set", value: "a", createOnly: true } },
+      { e: "state_done", op: "1", error: { code: "ALREADY_EXISTS", outcome: "not_stored" } },
+    ],
+  ],
+  [
     "a value that nobody wrote",
     ["invented"],
     [
@@ -446,6 +454,30 @@ test.each<[string, string[], Happening[]]>([
   const faults = [fault("nats_away", [], 0, 10_000)];
   const result = found(evidence(history(happenings), { consumers: [], faults }));
   expect(result.filter((name) => name !== "linearizable" || names.includes(name))).toEqual(names);
+});
+
+test.each<[string, string[], StateCall, string]>([
+  ["a create_only that is refused", [], { op: "set", value: "b", createOnly: true }, "ALREADY_EXISTS"],
+  ["a write over nothing that is refused", [], { op: "set", value: "b", lastRevision: 0 }, "FAILED_PRECONDITION"],
+  ["a read", [], { op: "get" }, ""],
+  ["a write over a revision", ["linearizable"], { op: "set", value: "b", lastRevision: 2 }, "FAILED_PRECONDITION"],
+])("state, while a leader may be behind: %s may be as old as it", (_, names, call, code) => {
+  // The key was deleted, or has revision 2, and the leader knows revision 1 alone.
+  const isOver = call.op === "set" && call.lastRevision === 2;
+  const second: StateCall = isOver ? { op: "set", value: "c" } : { op: "delete" };
+  const happenings: Happening[] = [
+    SET,
+    { e: "state_done", op: "1", revision: 1, value: "a" },
+    { e: "state", op: "2", key: "k", call: second },
+    { e: "state_done", op: "2", ...(isOver ? { revision: 2, value: "c" } : {}) },
+    { e: "state", op: "3", key: "k", call },
+    code === ""
+      ? { e: "state_done", op: "3", revision: 1, value: "a" }
+      : { e: "state_done", op: "3", error: { code, outcome: "not_stored" } },
+  ];
+  const faults = [fault("half_partition", ["stale"], 0, 10_000)];
+  const result = found(evidence(history(happenings), { consumers: [], faults }));
+  expect(result.filter((name) => name === "linearizable")).toEqual(names);
 });
 
 test("overlapping calls may take effect in either order", () => {

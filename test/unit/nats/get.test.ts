@@ -81,6 +81,19 @@ describe("a read that waits for its turn", () => {
   });
 });
 
+test.for([
+  ["by a majority", [1_000_000, 0], true],
+  ["by nobody just now", [60_000_000_000, 3_000_000_000], false],
+  ["by nobody ever", [0, 0], false],
+  ["as the only one", [], true],
+] as const)("a leader is followed %s: %j", async ([, active, isFollowed]) => {
+  const scene = new Scene();
+  const progress = scene.reader.progress("s", Date.now() + 1_000);
+  const replicas = active.map((since) => ({ name: "n", current: true, active: since }));
+  scene.connection.take().handler.onReply(reply({ state: { last_seq: 5 }, cluster: { replicas } }));
+  expect(await progress).toEqual({ lastSequence: 5n, isFollowed });
+});
+
 test("a write to the API whose deadline has passed is not sent", async () => {
   const { connection } = new Scene();
   const update = new JetStreamApi(connection.as).updateStream({ name: "s" }, { deadlineMs: Date.now() });
