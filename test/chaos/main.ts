@@ -11,6 +11,7 @@
  *   --mutants       all of them, one after the other
  *   --nodes N       nodes of NATS (default 3); --servers N: of ours (default 2)
  *   --list          the faults and the mutants
+ *   --server-command TEXT  a shell command for another server: it gets NATS_URL, GRPC_PORT and HEALTH_PORT
  *   --keep          keeps the folders of good rounds too
  */
 import { rm } from "node:fs/promises";
@@ -43,6 +44,7 @@ const { values } = parseArgs({
     nodes: { type: "string", default: "3" },
     servers: { type: "string", default: "2" },
     entry: { type: "string" },
+    "server-command": { type: "string" },
   },
 });
 
@@ -70,6 +72,7 @@ async function main(): Promise<number> {
       seed,
       schedule,
       entry: values.entry,
+      command: values["server-command"],
       nodes: Number(values.nodes),
       servers: Number(values.servers),
     });

@@ -21,6 +21,8 @@ export interface Round {
   readonly schedule: readonly Planned[];
   /** The program of the servers; the sources unless given. */
   readonly entry?: string | undefined;
+  /** A shell command that starts a server that is not ours, in place of it. */
+  readonly command?: string | undefined;
   readonly nodes?: number | undefined;
   readonly servers?: number | undefined;
   /** How long the workload runs before the first fault and after the last. */
@@ -48,7 +50,7 @@ export async function runRound(round: Round): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "windshift-chaos-"));
   const size = { nodes: round.nodes ?? 3, servers: round.servers ?? 2 };
   const random = new Random(round.seed);
-  await using topology = await Topology.start(size, round.entry ?? SOURCES, folder);
+  await using topology = await Topology.start(size, round.entry ?? SOURCES, folder, round.command);
   await topology.furnish();
   await noteConsumers(topology);
   const before = await measure(topology);

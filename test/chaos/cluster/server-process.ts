@@ -7,12 +7,15 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { spawnNode } from "./spawn.ts";
+import { connect } from "node:net";
+import { spawnBound } from "./spawn.ts";
 
 const START_LIMIT_MS = 20_000;
 /** Several times the grace that servers get for their drain. */
 const STOP_LIMIT_MS = 15_000;
 const PRELOAD = fileURLToPath(new URL("preload.ts", import.meta.url));
+/** Signals that `preload.ts` handles. */
+const OUR_SIGNALS: readonly NodeJS.Signals[] = ["SIGHUP", "SIGUSR2"];
 const run = promisify(execFile);
 
 /** What a server is started with. */
@@ -20,6 +23,11 @@ export interface ServerOptions {
   readonly name: string;
   /** The entry, `src/main.ts` or what was built or patched of it. */
   readonly entry: string;
+  /**
+   * A shell command in place of it, for a server that is not ours: it gets `NATS_URL`, `GRPC_PORT` and `HEALTH_PORT`, and is
+   * there when its gRPC port is. It is spared the signals that only ours knows, and asked for no metrics.
+   */
+  readonly command?: string | undefined;
   readonly grpcPort: number;
   readonly healthPort: number;
   readonly natsUrls: readonly string[];
@@ -54,9 +62,10 @@ export class ServerProcess implements AsyncDisposable {
 
   /** Starts it and waits until it serves. */
   async start(): Promise<void> {
-    const { entry, grpcPort, healthPort, natsUrls, env, name, logFolder } = this.options;
+    const { entry, command, grpcPort, healthPort, natsUrls, env, name, logFolder } = this.options;
     this.#expected = false;
-    const child = spawnNode(["--expose-gc", "--import", PRELOAD, entry], {
+    const ours = [process.execPath, "--expose-gc", "--import", PRELOAD, entry];
+    const child = spawnBound(command === undefined ? ours : ["/bin/sh", "-c", command], {
       env: {
         PATH: process.env["PATH"],
         GRPC_HOST: "127.0.0.1",
@@ -91,7 +100,8 @@ export class ServerProcess implements AsyncDisposable {
   }
 
   signal(signal: NodeJS.Signals): void {
-    if (this.pid !== undefined) process.kill(this.pid, signal);
+    if (this.pid === undefined || (this.#isForeign && OUR_SIGNALS.includes(signal))) return;
+    process.kill(this.pid, signal);
   }
 
   /** Sends SIGTERM or SIGKILL and waits for the end. */
@@ -123,6 +133,7 @@ export class ServerProcess implements AsyncDisposable {
   async usage(): Promise<Usage | undefined> {
     this.signal("SIGHUP");
     try {
+      if (this.#isForeign) return { ...(await this.#processUsage()), metrics: {} };
       const response = await fetch(`http://127.0.0.1:${this.options.healthPort}/metrics`, {
         signal: AbortSignal.timeout(3_000),
       });
@@ -131,9 +142,7 @@ export class ServerProcess implements AsyncDisposable {
         const match = /^([a-zA-Z_:][\w:]*)(?:\{.*\})? (\S+)/.exec(line);
         if (match !== null) metrics[match[1]!] = (metrics[match[1]!] ?? 0) + Number(match[2]);
       }
-      const status = await readFile(`/proc/${this.pid}/status`, "utf8");
-      const rss = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
-      return { rssBytes: rss, descriptors: await this.descriptors(), metrics };
+      return { ...(await this.#processUsage()), metrics };
     } catch {
       return undefined;
     }
@@ -144,7 +153,18 @@ export class ServerProcess implements AsyncDisposable {
     await this.end("SIGKILL");
   }
 
+  get #isForeign(): boolean {
+    return this.options.command !== undefined;
+  }
+
+  async #processUsage(): Promise<Omit<Usage, "metrics">> {
+    const status = await readFile(`/proc/${this.pid}/status`, "utf8");
+    const rss = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+    return { rssBytes: rss, descriptors: await this.descriptors() };
+  }
+
   async #isAlive(): Promise<boolean> {
+    if (this.#isForeign) return isListening(this.options.grpcPort);
     try {
       const url = `http://127.0.0.1:${this.options.healthPort}/healthz`;
       return (await fetch(url, { signal: AbortSignal.timeout(1_000) })).ok;
@@ -152,4 +172,14 @@ export class ServerProcess implements AsyncDisposable {
       return false;
     }
   }
+}
+
+async function isListening(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect({ port, host: "127.0.0.1" });
+  socket.once("connect", () => resolve(true));
+  socket.once("error", () => resolve(false));
+  const answer = await promise;
+  socket.destroy();
+  return answer;
 }

@@ -4,8 +4,13 @@ import { existsSync } from "node:fs";
 
 const SETPRIV = "/usr/bin/setpriv";
 
-/** Starts Node with these arguments; where the system can, the kernel kills it when we die. */
+/** Starts Node with these arguments. */
 export function spawnNode(args: readonly string[], options: SpawnOptions): ChildProcess {
-  const command = existsSync(SETPRIV) ? [SETPRIV, "--pdeathsig", "KILL", process.execPath] : [process.execPath];
-  return spawn(command[0]!, [...command.slice(1), ...args], options);
+  return spawnBound([process.execPath, ...args], options);
+}
+
+/** Starts a program; where the system can, the kernel kills it when we die. */
+export function spawnBound(command: readonly string[], options: SpawnOptions): ChildProcess {
+  const [program, ...args] = existsSync(SETPRIV) ? [SETPRIV, "--pdeathsig", "KILL", ...command] : command;
+  return spawn(program!, args, options);
 }

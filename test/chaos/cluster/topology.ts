@@ -48,8 +48,8 @@ export class Topology implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** Starts NATS and the servers; `entry` is the program of the servers. */
-  static async start(size: Size, entry: string, folder: string): Promise<Topology> {
+  /** Starts NATS and the servers; `entry` is the program of the servers, `command` one in place of it that is not ours. */
+  static async start(size: Size, entry: string, folder: string, command?: string): Promise<Topology> {
     await using stack = new AsyncDisposableStack();
     mkdirSync(join(folder, "history"), { recursive: true });
     const nats = stack.use(await NatsNodes.start(size.nodes));
@@ -74,6 +74,7 @@ export class Topology implements AsyncDisposable {
           new ServerProcess({
             name: `server-${index}`,
             entry,
+            command,
             grpcPort: await unusedPort(),
             healthPort: await unusedPort(),
             natsUrls: natsLinks[index]!.map(({ port }) => `nats://127.0.0.1:${port}`),
