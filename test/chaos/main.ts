@@ -12,6 +12,7 @@
  *   --nodes N       nodes of NATS (default 3); --servers N: of ours (default 2)
  *   --list          the faults and the mutants
  *   --server-command TEXT  a shell command for another server: it gets NATS_URL, GRPC_PORT and HEALTH_PORT
+ *   --ids-by-text   that server numbers events by delivery: they are told by their text instead
  *   --keep          keeps the folders of good rounds too
  */
 import { rm } from "node:fs/promises";
@@ -45,6 +46,7 @@ const { values } = parseArgs({
     servers: { type: "string", default: "2" },
     entry: { type: "string" },
     "server-command": { type: "string" },
+    "ids-by-text": { type: "boolean", default: false },
   },
 });
 
@@ -73,6 +75,7 @@ async function main(): Promise<number> {
       schedule,
       entry: values.entry,
       command: values["server-command"],
+      idsByText: values["ids-by-text"],
       nodes: Number(values.nodes),
       servers: Number(values.servers),
     });

@@ -11,6 +11,7 @@ import { FAULTS } from "./faults.ts";
 import type { FaultRecord, Running } from "./faults/fault.ts";
 import { clock, note, readHistories } from "./history.ts";
 import { checkLeftovers, measure } from "./leftovers.ts";
+import { withStoredIds } from "./original.ts";
 import { Random } from "./random.ts";
 import type { Planned } from "./schedule.ts";
 import { CAST } from "./cast.ts";
@@ -23,6 +24,8 @@ export interface Round {
   readonly entry?: string | undefined;
   /** A shell command that starts a server that is not ours, in place of it. */
   readonly command?: string | undefined;
+  /** That server numbers events by delivery. */
+  readonly idsByText?: boolean | undefined;
   readonly nodes?: number | undefined;
   readonly servers?: number | undefined;
   /** How long the workload runs before the first fault and after the last. */
@@ -77,7 +80,8 @@ export async function runRound(round: Round): Promise<Outcome> {
   for (const crash of topology.crashes) violations.push({ check: "crash", text: crash });
   const mayBeCut = faults.some(({ effects }) => effects.includes("ends"));
   for (const one of topology.notes) judgeVictim(violations, one, mayBeCut);
-  const entries = readHistories(join(folder, "history"));
+  const seen = readHistories(join(folder, "history"));
+  const entries = round.idsByText === true ? withStoredIds(seen, stored) : seen;
   violations.push(...check({ entries, faults, stored, consumers, healedAt, nodes: size.nodes }));
   const counts: Record<string, number> = { stored: stored.length };
   for (const { e } of entries) counts[e] = (counts[e] ?? 0) + 1;
