@@ -49,7 +49,7 @@ export async function startServerUnderTest(connections: number): Promise<ServerU
 }
 
 /** User and system time of a process (proc(5): fields 14 and 15 of `stat`, in ticks). */
-function processMicros(pid: number): number {
+export function processMicros(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK_MICROS;
