@@ -129,10 +129,10 @@ describe("a last_revision that no key ever has", () => {
       await client.set({ store, key: "a", value: textValue("1") });
       const lastRevision = BigInt(revision);
       for (const call of [
-        client.set({ store, key: "a", value: textValue("2"), lastRevision }),
-        client.delete({ store, key: "a", lastRevision }),
+        async () => client.set({ store, key: "a", value: textValue("2"), lastRevision }),
+        async () => client.delete({ store, key: "a", lastRevision }),
       ]) {
-        const error = await failure(call);
+        const error = await failure(call());
         expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "REVISION_MISMATCH", fields: [] });
         expect(error.message).toContain(revision);
       }
