@@ -1,0 +1,20 @@
+/** docs/guarantees.md: every promise names tests, and they are there. */
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const PROMISES = readFileSync(`${ROOT}docs/guarantees.md`, "utf8").split(/^## /m).slice(1);
+
+test("the promises are numbered", () => {
+  expect(PROMISES.map((text) => Number.parseInt(text, 10))).toEqual(PROMISES.map((_, index) => index + 1));
+});
+
+test.for(PROMISES.map((text): [title: string, text: string] => [text.slice(0, text.indexOf("\n")), text]))(
+  "%s: its tests are there",
+  ([, text]) => {
+    const paths = [...text.matchAll(/`(test\/[\w./-]+\.test\.ts)`/g)].map(([, path]) => path!);
+    expect(paths).not.toEqual([]);
+    for (const path of paths) expect(existsSync(ROOT + path), path).toBe(true);
+  },
+);
