@@ -1,5 +1,7 @@
 /** Writes on a condition in a NATS cluster: what is refused has to be refused for a reason that everyone can read. */
+import { execFile as execFileWithCallback } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { describe, expect } from "vitest";
@@ -12,6 +14,7 @@ import { type NatsCluster, type NatsServer, startNatsCluster } from "../support/
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const LONG = 180_000;
+const execFile = promisify(execFileWithCallback);
 
 const test = base.extend<{ $file: { cluster: NatsCluster; servers: readonly Windshift[] } }>({
   cluster: [
@@ -129,7 +132,7 @@ async function groupOf({ nodes, urls }: NatsCluster, stream: string): Promise<Gr
   return { leader, followers: nodes.filter((_, index) => index !== leader) };
 }
 
-/** Stops processes; what the leader proposes meanwhile is stored when they go on, which is when the scope ends. */
+/** Tells processes to stop; what the leader proposes meanwhile is stored when they go on, which is when the scope ends. */
 function pause(nodes: readonly NatsServer[]): Disposable {
   for (const { pid } of nodes) process.kill(pid, "SIGSTOP");
   return {
@@ -137,6 +140,15 @@ function pause(nodes: readonly NatsServer[]): Disposable {
       for (const { pid } of nodes) process.kill(pid, "SIGCONT");
     },
   };
+}
+
+/** Stops processes, and waits until they have: a busy machine takes a moment. */
+async function paused(nodes: readonly NatsServer[]): Promise<Disposable> {
+  const scope = pause(nodes);
+  const pids = nodes.map(({ pid }) => pid).join(",");
+  const states = async () => (await execFile("ps", ["-o", "state=", "-p", pids])).stdout.trim();
+  await expect.poll(states, { timeout: 20_000 }).toMatch(/^T\s+T$/);
+  return scope;
 }
 
 /** Pauses the nodes again and again, each time for a moment, until the work is done. */
@@ -254,7 +266,7 @@ describe("while another write is proposed, and not yet stored", () => {
     const here = await place(cluster, servers, prepare);
     let results: Promise<PromiseSettledResult<unknown>[]>;
     {
-      using _paused = pause(here.followers);
+      using _paused = await paused(here.followers);
       let settled = 0;
       const run = async (client: Client) => call(client, here).finally(() => (settled += 1));
       results = Promise.allSettled([run(here.client), run(here.client)]);
@@ -269,7 +281,7 @@ describe("while another write is proposed, and not yet stored", () => {
   test.for(CALLS)("%s ends at its deadline, and is not stored", async ([, prepare, call], { cluster, servers }) => {
     const here = await place(cluster, servers, prepare);
     await using server = await startWindshift(cluster.urls[here.leader]!, { GRPC_REQUEST_TIMEOUT: "500ms" });
-    using _paused = pause(here.followers);
+    using _paused = await paused(here.followers);
     const first = call(here.client, here).catch((error: unknown) => error);
     await delay(50);
     const error = await failure(call(server.client, here));
@@ -286,7 +298,7 @@ describe("while another write is proposed, and not yet stored", () => {
     const options = { idempotencyKey: "key", expectedLastId: 0n };
     let repeat: Promise<bigint>;
     {
-      using _paused = pause(here.followers);
+      using _paused = await paused(here.followers);
       const first = await failure(impatient.client.publish(here.subject, "x", options));
       expect(first).toMatchObject({ status: "DEADLINE_EXCEEDED", metadata: { outcome: "unknown" } });
       repeat = here.client.publish(here.subject, "x", options);
@@ -301,7 +313,7 @@ describe("while another write is proposed, and not yet stored", () => {
     await using impatient = await startWindshift(cluster.urls[here.leader]!, { GRPC_REQUEST_TIMEOUT: "300ms" });
     let first: Promise<bigint>;
     {
-      using _paused = pause(here.followers);
+      using _paused = await paused(here.followers);
       first = here.client.publish(here.subject, "x", { idempotencyKey: "key" });
       await delay(50);
       const error = await failure(impatient.client.publish(here.subject, "x", { idempotencyKey: "key" }));
@@ -337,7 +349,7 @@ describe("a last_revision that the store has not come to", () => {
     await servers[0]!.client.ensureStore({ store });
     const { leader, followers } = await groupOf(cluster, `KV_${store}`);
     await using server = await startWindshift(cluster.urls[leader]!, { GRPC_REQUEST_TIMEOUT: "500ms" });
-    using _paused = pause(followers);
+    using _paused = await paused(followers);
     await delay(2_500);
     const error = await failure(call(server.client, store));
     expect(["NO_LEADER", "DEADLINE_EXCEEDED"]).toContain(error.reason);
