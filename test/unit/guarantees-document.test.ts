@@ -15,6 +15,6 @@ test.for(PROMISES.map((text): [title: string, text: string] => [text.slice(0, te
   ([, text]) => {
     const paths = [...text.matchAll(/`(test\/[\w./-]+\.test\.ts)`/g)].map(([, path]) => path!);
     expect(paths).not.toEqual([]);
-    for (const path of paths) expect(existsSync(ROOT + path), path).toBe(true);
+    for (const path of paths) expect(path).toSatisfy((each: string) => existsSync(ROOT + each));
   },
 );
