@@ -83,6 +83,11 @@ const PULL_BYTES = 1024 * 1024;
 const MESSAGE_OVERHEAD_BYTES = 8 * 1024;
 /** Those who asked hear of a silent NATS within 10 s: two of these, a margin, and the time to notice. */
 const STATUS_HEARTBEAT_MS = 3_000;
+/**
+ * In a cluster the route to the consumer's leader can be gone for a moment; the leader then forgets what we asked for, and
+ * nothing but the missing heartbeats tells. A subscription shall go on within 2 s all the same.
+ */
+const CLUSTER_HEARTBEAT_MS = 500;
 /** Pings of one event under way at once; more have to be tried again. */
 const MAX_PINGS = 8;
 const ACK = Buffer.from("+ACK");
@@ -173,7 +178,7 @@ export class Subscription {
         window: Number(spec.maxProcessingBytes || Infinity),
         maxBatch: config.max_batch || undefined,
         maxExpiresMs: milliseconds(config.max_expires ?? 0) || undefined,
-        heartbeatMs: spec.statusUpdates === true ? STATUS_HEARTBEAT_MS : undefined,
+        heartbeatMs: heartbeatMs(info, spec),
       },
       {
         onMessage: (message) => this.#onMessage(message),
@@ -449,4 +454,9 @@ class Settlement implements ReplyHandler {
     batch.temporaryFailedIds.push(this.#event.id);
     batch.sealed();
   }
+}
+
+function heartbeatMs({ cluster }: ConsumerInfo, { statusUpdates }: SubscriptionSpec): number | undefined {
+  if (cluster !== undefined) return CLUSTER_HEARTBEAT_MS;
+  return statusUpdates === true ? STATUS_HEARTBEAT_MS : undefined;
 }

@@ -11,8 +11,9 @@
  * look whether the consumer still exists, ask again. Of a replicated consumer the status overtakes messages that were
  * sent before it: it tells how many were never sent, and the request waits for the others.
  *
- * Without a status a request can die with its leader. Heartbeats tell (a request that misses them is given up), and
- * advisories of a new leader tell sooner. A lost connection ends all requests, and new ones use new subjects, so that
+ * Without a status a request can die with its leader, or when the route between the leader's node and ours was gone for a
+ * moment. Heartbeats tell (a request that misses them is given up), and advisories of a new leader tell sooner. A lost
+ * connection ends all requests, and new ones use new subjects, so that
  * nothing that an old request may still deliver is taken for an answer to a new one.
  */
 import type { ConsumerInfo } from "@nats-io/jetstream";
@@ -73,8 +74,10 @@ interface Slot {
 
 const EXPIRES_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
-/** Silence for two heartbeats and a little means that the request is lost. */
-const SILENCE_MARGIN_MS = 1_000;
+/** Silence for two heartbeats and this part of one, or this long, means that the request is lost. */
+const SILENCE_MARGIN = 0.6;
+const MAX_SILENCE_MARGIN_MS = 1_000;
+const LOOK_MS = 200;
 /** So long may a message take that was sent before its request ended; then it is lost with a leader. */
 const LATE_MS = 2_000;
 /** In a cluster, messages may be on their way between its nodes for so long after the last one came … */
@@ -84,6 +87,8 @@ const MAX_LINGER_MS = 1_000;
 const LINGER_LOOK_MS = 10;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
+/** A question that was lost on its way holds up the next one no longer than this. */
+const ASK_AGAIN_MS = 1_000;
 /** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
 const MIN_SIZE_LOOK_MS = 50;
 const MAX_SIZE_LOOK_MS = 5_000;
@@ -91,10 +96,15 @@ const MAX_SIZE_LOOK_MS = 5_000;
 /** Looks after all pulls of a connection: one timer for all instead of one for each. */
 export class PullMonitor implements Disposable {
   readonly #pulls = new Set<Pull>();
+  #lookedAt = performance.now();
   readonly #timer = setInterval(() => {
     const now = performance.now();
+    // After a standstill of our own, what came meanwhile has yet to be read.
+    const isLate = now - this.#lookedAt > 2 * LOOK_MS;
+    this.#lookedAt = now;
+    if (isLate) return;
     for (const pull of this.#pulls) pull.checkSilence(now);
-  }, 1_000);
+  }, LOOK_MS);
 
   add(pull: Pull): void {
     this.#pulls.add(pull);
@@ -131,7 +141,8 @@ export class Pull {
   #paused = false;
   #closed = false;
   #scheduled = false;
-  #verifying = false;
+  /** The question whether the consumer is still there, while it is open: asked again and again, answered once. */
+  #question: { timer: NodeJS.Timeout | undefined } | undefined;
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
   #isVerified = true;
   #backoffMs = 0;
@@ -189,13 +200,23 @@ export class Pull {
 
   /** Asks JetStream whether the consumer is still there, and pulls on or tells that it is gone. */
   verify(): void {
-    if (this.#verifying || this.#closed || !this.#connection.connected) return;
-    this.#verifying = true;
+    if (this.#question !== undefined || this.#closed || !this.#connection.connected) return;
+    this.#question = { timer: undefined };
+    this.#ask(this.#question);
+  }
+
+  #ask(question: { timer: NodeJS.Timeout | undefined }): void {
     const { stream, consumer, created } = this.#source;
+    question.timer = setTimeout(() => this.#ask(question), ASK_AGAIN_MS);
+    const isAnswered = (): boolean => {
+      if (this.#question !== question) return true;
+      clearTimeout(question.timer);
+      this.#question = undefined;
+      return this.#closed;
+    };
     this.#api.consumerInfo(stream, consumer).then(
       (info) => {
-        this.#verifying = false;
-        if (this.#closed) return;
+        if (isAnswered()) return;
         if (!hasLeader(info)) {
           this.#handler.onReachable(false);
           this.#verifyLater();
@@ -206,8 +227,7 @@ export class Pull {
         } else this.#handler.onGone(replaced(stream, consumer));
       },
       (error: WindshiftError) => {
-        this.#verifying = false;
-        if (this.#closed) return;
+        if (isAnswered()) return;
         if (error.reason === "CONSUMER_NOT_FOUND" || error.reason === "STREAM_NOT_FOUND") this.#handler.onGone(error);
         else {
           this.#handler.onReachable(false);
@@ -240,6 +260,7 @@ export class Pull {
     this.#monitor.delete(this);
     clearTimeout(this.#timer);
     clearTimeout(this.#sizeTimer);
+    clearTimeout(this.#question?.timer);
     if (this.#isBusy()) {
       this.#lingering = this.#linger();
       await this.#lingering;
@@ -328,7 +349,7 @@ export class Pull {
     slot.batch = slot.remaining = batch;
     slot.bytes = maxBytes;
     slot.isEnded = false;
-    slot.silenceMs = 2 * heartbeatMs + SILENCE_MARGIN_MS;
+    slot.silenceMs = 2 * heartbeatMs + Math.min(SILENCE_MARGIN * heartbeatMs, MAX_SILENCE_MARGIN_MS);
     slot.lastHeard = slot.openedAt = performance.now();
     const body =
       `{"batch":${batch},"max_bytes":${maxBytes},"expires":${nanoseconds(expiresMs)},` +
@@ -451,7 +472,8 @@ export class Pull {
 
   #disconnected(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#question?.timer);
+    this.#timer = this.#question = undefined;
     this.#tooFewBytes = 0;
     this.#handler.onReachable(false);
     for (const [index, slot] of this.#slots.entries()) {
