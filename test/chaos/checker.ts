@@ -5,10 +5,20 @@ import type { Evidence, Violation } from "./checks/evidence.ts";
 import { checkDrain } from "./checks/drain.ts";
 import { checkLife } from "./checks/life.ts";
 import { checkPublishes } from "./checks/publishes.ts";
+import { checkResume } from "./checks/resume.ts";
 import { checkSettlements } from "./checks/settlements.ts";
 import { checkState } from "./checks/state.ts";
 
-const CHECKS = [checkPublishes, checkDeliveries, checkSettlements, checkCredit, checkLife, checkDrain, checkState];
+const CHECKS = [
+  checkPublishes,
+  checkDeliveries,
+  checkSettlements,
+  checkCredit,
+  checkLife,
+  checkResume,
+  checkDrain,
+  checkState,
+];
 
 /** Everything that broke a promise. */
 export function check(evidence: Evidence): Violation[] {

@@ -16,3 +16,15 @@ export const FAULTS: Readonly<Record<FaultName, Fault>> = ALL;
 
 /** All names, in the order of the table. */
 export const FAULT_NAMES = Object.keys(ALL) as FaultName[];
+
+/** Names by what they break; those of one group are in each other's way. */
+export const FAULT_GROUPS: Readonly<Record<string, readonly FaultName[]>> = {
+  nodes: namesOf(NODE_FAULTS),
+  links: namesOf(LINK_FAULTS),
+  processes: namesOf(PROCESS_FAULTS),
+  others: [...namesOf(ABUSE_FAULTS), ...namesOf(STREAM_FAULTS)],
+};
+
+function namesOf<Name extends FaultName>(faults: Readonly<Record<Name, Fault>>): Name[] {
+  return Object.keys(faults) as Name[];
+}

@@ -5,11 +5,12 @@ import type { Outcome } from "./run.ts";
 import type { Planned } from "./schedule.ts";
 
 const MAX_SHOWN = 12;
+const SEEN = ["stored", "event", "confirmed", "state_done", "ended", "resumed", "slowest resume in ms"];
 
 /** Prints a round; a failed one with all that is needed to repeat it. */
 export function printRound(label: string, outcome: Outcome, schedule: readonly Planned[]): void {
   const { violations, counts, faults, skipped } = outcome;
-  const seen = ["stored", "event", "confirmed", "state_done", "ended"].map((name) => `${counts[name] ?? 0} ${name}`);
+  const seen = SEEN.map((name) => `${counts[name] ?? 0} ${name}`);
   const verdict = violations.length === 0 ? "ok" : `${violations.length} VIOLATIONS`;
   const done = faults.toSorted((a, b) => a.start - b.start).map(({ name }) => name);
   print(`${label} seed ${outcome.seed}: ${verdict}; ${seen.join(", ")}; ${done.join(", ") || "no faults"}`);

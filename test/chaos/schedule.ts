@@ -1,5 +1,5 @@
 /** Which fault begins when and lasts how long; a seed repeats it. */
-import { FAULTS, FAULT_NAMES, type FaultName } from "./faults.ts";
+import { FAULTS, FAULT_GROUPS, FAULT_NAMES, type FaultName } from "./faults.ts";
 import type { Random } from "./random.ts";
 
 /** One fault of a schedule. */
@@ -12,13 +12,14 @@ export interface Planned {
   readonly lane?: string;
 }
 
-/** Every fault once and short: those of NATS in one lane, all others in another. */
+/** Every fault once and short: what breaks the same in a lane of its own, one after the other. */
 export function everyFault(random: Random): Planned[] {
-  return FAULT_NAMES.map((name) => {
-    const lane = FAULTS[name].effects.includes("nodes") ? "nodes" : "others";
-    const forMs = Math.min(Math.max(FAULTS[name].lasts[0], 300), SHORT_MS);
-    return { name, lane, forMs, atMs: random.between(200, 600) };
-  });
+  return Object.entries(FAULT_GROUPS).flatMap(([lane, names]) =>
+    names.map((name) => {
+      const forMs = Math.min(Math.max(FAULTS[name].lasts[0], 300), SHORT_MS);
+      return { name, lane, forMs, atMs: random.between(100, 400) };
+    }),
+  );
 }
 
 const SHORT_MS = 1_000;

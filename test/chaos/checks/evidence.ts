@@ -1,5 +1,6 @@
 /** What is judged, and what the judges share. */
 import type { Stored } from "../cluster/admin.ts";
+import type { Lag, Leadership } from "../cluster/eye.ts";
 import type { Effect, FaultRecord } from "../faults/fault.ts";
 import type { Entry } from "../history.ts";
 
@@ -25,10 +26,12 @@ export interface Evidence {
   /** What the main stream held in the end. */
   readonly stored: readonly Stored[];
   readonly consumers: readonly ConsumerEnd[];
-  /** When everything was healed; undefined where nothing was broken. */
-  readonly healedAt?: number | undefined;
   /** Nodes of NATS; 3 unless given. */
   readonly nodes?: number | undefined;
+  /** Who led which consumer when, as the suite's own eye saw it. */
+  readonly leaderships?: readonly Leadership[] | undefined;
+  /** When the machine kept the suite itself waiting. */
+  readonly lags?: readonly Lag[] | undefined;
 }
 
 /** Entries of one kind. */
@@ -39,12 +42,17 @@ export const SLACK_MS = 1_000;
 /** For so long after its end a fault may still show. */
 const LINGER_MS = 1_500;
 
-/** How long something was held up between `from` and `to` by faults, at most. */
+/** How long something was held up between `from` and `to` by faults, at most; those that overlap count once. */
 export function stalledMs({ faults }: Evidence, from: number, to: number): number {
+  const stalls = faults
+    .filter(({ effects, start, end }) => effects.includes("stalls") && start < to && end + LINGER_MS > from)
+    .toSorted((a, b) => a.start - b.start);
   let sum = 0;
-  for (const { effects, start, end } of faults) {
-    if (!effects.includes("stalls")) continue;
-    sum += Math.max(0, Math.min(to, end + LINGER_MS) - Math.max(from, start));
+  let counted = from;
+  for (const { start, end } of stalls) {
+    const until = Math.min(to, end + LINGER_MS);
+    sum += Math.max(0, until - Math.max(counted, start));
+    counted = Math.max(counted, until);
   }
   return sum;
 }

@@ -1,8 +1,6 @@
-/** Promises 6 and 10: subscriptions end only for a reason and resume by themselves; calls end in time, with a proper code. */
-import { type Evidence, type Of, type Violation, at, bySubscription, excused } from "./evidence.ts";
+/** Promises 6 and 10: subscriptions end only for a reason; calls end in time, with a proper code. */
+import { type Evidence, type Of, type Violation, at, excused } from "./evidence.ts";
 
-/** After everything is healed, every open subscription has to get events within this time. */
-const RESUME_MS = 4_000;
 const ENDS_LINGER_MS = 8_000;
 /** So long after a fault calls may still fail: elections, and the deadline of a call that began before. */
 const CALM_AFTER_MS = 12_000;
@@ -29,7 +27,6 @@ export function checkLife(evidence: Evidence): Violation[] {
       }
     }
   }
-  if (evidence.healedAt !== undefined) checkResume(evidence.healedAt);
   return violations;
 
   function judgeEnd(entry: Of<"ended">): void {
@@ -42,22 +39,5 @@ export function checkLife(evidence: Evidence): Violation[] {
     if (halfClosed && evidence.entries.some((other) => other.e === "half_close" && other.sub === entry.sub)) return;
     const why = `${entry.code ?? "OK"} ${entry.reason ?? ""} (${entry.text ?? ""})`;
     add("ended", `${entry.sub} ended at ${at(evidence, entry.t)} without a cause: ${why}`);
-  }
-
-  function checkResume(healedAt: number): void {
-    // A killed process does not tell that its subscriptions ended.
-    const lastOf = new Map(evidence.entries.map(({ p, t }) => [p, t]));
-    for (const [sub, entries] of bySubscription(evidence.entries)) {
-      const wasOpen = entries.some((entry) => entry.e === "subscribed" && entry.t < healedAt);
-      const end = entries.find((entry) => entry.e === "ended")?.t ?? lastOf.get(entries[0]!.p)!;
-      // Who works long on each event may have its window full all the time.
-      const isSlow = entries.some((entry) => entry.e === "settle" && entry.kind === "ping");
-      if (!wasOpen || isSlow || end < healedAt + RESUME_MS) continue;
-      const first = entries.find((entry) => entry.t > healedAt && entry.e === "event");
-      if (first === undefined || first.t > healedAt + RESUME_MS) {
-        const when = first === undefined ? "never" : `after ${Math.round(first.t - healedAt)} ms`;
-        add("resume", `${sub} got its first event ${when} once everything was healed (${at(evidence, healedAt)})`);
-      }
-    }
   }
 }

@@ -29,8 +29,10 @@ export class ClientProcess implements AsyncDisposable {
     return this.#orders.name;
   }
 
+  /** False also for one that is on its way out. */
   get isRunning(): boolean {
-    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+    const child = this.#child;
+    return child !== undefined && child.connected && child.exitCode === null && child.signalCode === null;
   }
 
   async start(): Promise<void> {

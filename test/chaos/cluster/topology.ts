@@ -6,6 +6,7 @@ import { Link } from "../proxy.ts";
 import type { Actor, Orders } from "../workload.ts";
 import { Admin } from "./admin.ts";
 import { ClientProcess } from "./client-process.ts";
+import { Eye } from "./eye.ts";
 import { NatsNodes } from "./nats-nodes.ts";
 import { unusedPort } from "./ports.ts";
 import { ServerProcess } from "./server-process.ts";
@@ -25,6 +26,7 @@ export const CONSUMERS = ["work", "audit"] as const;
 export class Topology implements AsyncDisposable {
   readonly nats: NatsNodes;
   readonly admin: Admin;
+  readonly eye: Eye;
   readonly servers: readonly ServerProcess[];
   /** `natsLinks[server][node]`. */
   readonly natsLinks: readonly (readonly Link[])[];
@@ -37,11 +39,12 @@ export class Topology implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
 
   private constructor(
-    parts: Pick<Topology, "nats" | "admin" | "servers" | "natsLinks" | "folder">,
+    parts: Pick<Topology, "nats" | "admin" | "eye" | "servers" | "natsLinks" | "folder">,
     stack: AsyncDisposableStack,
   ) {
     this.nats = parts.nats;
     this.admin = parts.admin;
+    this.eye = parts.eye;
     this.servers = parts.servers;
     this.natsLinks = parts.natsLinks;
     this.folder = parts.folder;
@@ -53,7 +56,9 @@ export class Topology implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     mkdirSync(join(folder, "history"), { recursive: true });
     const nats = stack.use(await NatsNodes.start(size.nodes));
-    const admin = stack.use(await Admin.open(nats.nodes.map(({ url }) => url)));
+    const urls = nats.nodes.map(({ url }) => url);
+    const admin = stack.use(await Admin.open(urls));
+    const eye = stack.use(await Eye.open(urls, SCENE.stream));
     const indexes = Array.from({ length: size.servers }, (_, index) => index);
     const natsLinks = await Promise.all(
       indexes.map(async (server) =>
@@ -94,7 +99,7 @@ export class Topology implements AsyncDisposable {
       }),
     );
     for (const link of natsLinks.flat()) link.heal();
-    return new Topology({ nats, admin, servers, natsLinks, folder }, stack.move());
+    return new Topology({ nats, admin, eye, servers, natsLinks, folder }, stack.move());
   }
 
   /** Makes the streams, consumers and the store of the workload through the first server. */

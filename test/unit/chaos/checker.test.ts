@@ -239,10 +239,17 @@ test.each<[string, string, () => Evidence]>([
     "a subscription that does not resume",
     "resume",
     () =>
-      evidence(history(SUBSCRIBE, SUBSCRIBED, 20_000, { e: "ended", sub: "s", by: "client", code: "CANCELLED" }), {
-        consumers: [],
-        healedAt: 2_000,
-      }),
+      evidence(
+        history(
+          SUBSCRIBE,
+          SUBSCRIBED,
+          Array.from({ length: 40 }, (_, index) => published(index + 1)).flat(),
+          3_000,
+          published(41),
+          { e: "ended", sub: "s", by: "client", code: "CANCELLED" },
+        ),
+        { consumers: [], leaderships: [{ consumer: "work", leader: "node-0", from: 1_030, to: 9_000 }] },
+      ),
   ],
   [
     "a call that fails although nothing is broken",
