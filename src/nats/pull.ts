@@ -78,6 +78,8 @@ const HEARTBEAT_MS = 10_000;
 const SILENCE_MARGIN = 0.6;
 const MAX_SILENCE_MARGIN_MS = 1_000;
 const LOOK_MS = 200;
+/** A thousand heartbeats, or questions, a second are enough for all pulls together. */
+const MS_FOR_EACH = 1;
 /** So long may a message take that was sent before its request ended; then it is lost with a leader. */
 const LATE_MS = 2_000;
 /** In a cluster, messages may be on their way between its nodes for so long after the last one came … */
@@ -93,7 +95,7 @@ const ASK_AGAIN_MS = 1_000;
 const MIN_SIZE_LOOK_MS = 50;
 const MAX_SIZE_LOOK_MS = 5_000;
 
-/** Looks after all pulls of a connection: one timer for all instead of one for each. */
+/** Looks after all pulls of a connection: one timer for all instead of one for each, and a pace that all can keep. */
 export class PullMonitor implements Disposable {
   readonly #pulls = new Set<Pull>();
   #lookedAt = performance.now();
@@ -112,6 +114,11 @@ export class PullMonitor implements Disposable {
 
   delete(pull: Pull): void {
     this.#pulls.delete(pull);
+  }
+
+  /** What each pull does every so often, with so many that it would be too much for NATS is done less often. */
+  pace(ms: number): number {
+    return Math.max(ms, Math.min(HEARTBEAT_MS, this.#pulls.size * MS_FOR_EACH));
   }
 
   [Symbol.dispose](): void {
@@ -207,7 +214,7 @@ export class Pull {
 
   #ask(question: { timer: NodeJS.Timeout | undefined }): void {
     const { stream, consumer, created } = this.#source;
-    question.timer = setTimeout(() => this.#ask(question), ASK_AGAIN_MS);
+    question.timer = setTimeout(() => this.#ask(question), this.#monitor.pace(ASK_AGAIN_MS));
     const isAnswered = (): boolean => {
       if (this.#question !== question) return true;
       clearTimeout(question.timer);
@@ -342,7 +349,10 @@ export class Pull {
     const maxBytes = isAlone ? this.#source.maxBytes : Math.min(this.#source.maxBytes, this.#freeBytes);
     const batch = isAlone ? 1 : Math.min(this.#credit, maxBatch);
     const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
-    const heartbeatMs = Math.min(this.#source.heartbeatMs ?? HEARTBEAT_MS, Math.floor(expiresMs / 2));
+    const heartbeatMs = Math.min(
+      this.#monitor.pace(this.#source.heartbeatMs ?? HEARTBEAT_MS),
+      Math.floor(expiresMs / 2),
+    );
     this.#credit -= batch;
     this.#freeBytes -= maxBytes;
     slot.number += 1;
@@ -440,7 +450,7 @@ export class Pull {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.verify();
-    }, this.#backoffMs);
+    }, this.#monitor.pace(this.#backoffMs));
   }
 
   /** Waits a little longer each time before it asks again for what may have been too large. */
