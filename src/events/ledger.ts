@@ -99,6 +99,12 @@ export class Ledger implements Disposable {
     return released;
   }
 
+  /** Like `release`; and what is being settled is held no longer than until its answer comes. */
+  abandon(): HeldEvent[] {
+    for (const event of this.#held.values()) if (isBusy(event)) event.expiresAt = 0;
+    return this.release();
+  }
+
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     this.#wakesAt = Infinity;

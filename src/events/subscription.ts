@@ -184,16 +184,17 @@ export class Subscription {
         onMessage: (message) => this.#onMessage(message),
         onSurplus: (ackSubject) => this.#handBack(ackSubject),
         onReachable: (isReachable) => this.#reporter?.reachable(isReachable),
+        onDoubt: () => this.#letGo(),
         onGone: (error) => this.#onGone(error),
       },
     );
     this.#unwatch = [
       context.advisories.watch(stream, consumer, (advisory) => {
         if (advisory === "leader_elected") this.#pull.leaderChanged();
-        else this.#pull.verify();
+        else this.#pull.deleted();
       }),
       context.advisories.watch(stream, undefined, (advisory) => {
-        if (advisory === "deleted") this.#pull.verify();
+        if (advisory === "deleted") this.#pull.deleted();
       }),
     ];
   }
@@ -348,6 +349,14 @@ export class Subscription {
     if (previous === undefined) return;
     this.#released(previous, "expired");
     this.#pull.grant(1, previous.bytes);
+  }
+
+  /** Nothing that is held is settled any more, nor handed back: JetStream would take it for another delivery. */
+  #letGo(): void {
+    for (const event of this.#ledger.abandon()) {
+      this.#released(event, "expired");
+      this.#pull.grant(1, event.bytes);
+    }
   }
 
   #onGone(error: WindshiftError): void {

@@ -31,6 +31,8 @@ export interface PullHandler {
   onSurplus(ackSubject: string): void;
   /** NATS, or a leader of the consumer, can be reached or not. May be told several times. */
   onReachable(isReachable: boolean): void;
+  /** It may be another consumer of the same name: what was delivered so far cannot be settled safely any more. */
+  onDoubt(): void;
   /** The consumer is gone; nothing more will come. */
   onGone(error: WindshiftError): void;
 }
@@ -152,6 +154,8 @@ export class Pull {
   #question: { timer: NodeJS.Timeout | undefined } | undefined;
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
   #isVerified = true;
+  #created: string | undefined;
+  #wasDeleted = false;
   #backoffMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -160,6 +164,7 @@ export class Pull {
     this.#connection = api.connection;
     this.#monitor = monitor;
     this.#source = source;
+    this.#created = source.created;
     this.#freeBytes = source.window;
     this.#handler = handler;
     this.#stopListening = this.#connection.listen({
@@ -205,6 +210,12 @@ export class Pull {
     this.#schedule();
   }
 
+  /** JetStream says that a consumer of this name was deleted: this one, or one that it took the place of. */
+  deleted(): void {
+    this.#wasDeleted = true;
+    this.verify();
+  }
+
   /** Asks JetStream whether the consumer is still there, and pulls on or tells that it is gone. */
   verify(): void {
     if (this.#question !== undefined || this.#closed || !this.#connection.connected) return;
@@ -213,7 +224,7 @@ export class Pull {
   }
 
   #ask(question: { timer: NodeJS.Timeout | undefined }): void {
-    const { stream, consumer, created } = this.#source;
+    const { stream, consumer } = this.#source;
     question.timer = setTimeout(() => this.#ask(question), this.#monitor.pace(ASK_AGAIN_MS));
     const isAnswered = (): boolean => {
       if (this.#question !== question) return true;
@@ -227,7 +238,7 @@ export class Pull {
         if (!hasLeader(info)) {
           this.#handler.onReachable(false);
           this.#verifyLater();
-        } else if (created === undefined || info.created === created) {
+        } else if (this.#isSame(info)) {
           this.#isVerified = true;
           this.#handler.onReachable(true);
           this.#schedule();
@@ -242,6 +253,21 @@ export class Pull {
         }
       },
     );
+  }
+
+  /**
+   * Whether it can be taken for the consumer that it was. In a cluster an edited one has the time of its edit once all
+   * nodes were restarted (seen with 2.14.0), so that another time proves nothing unless a deletion was told as well.
+   */
+  #isSame({ created, cluster }: ConsumerInfo): boolean {
+    if (this.#created === undefined || created === this.#created) {
+      this.#wasDeleted = false;
+      return true;
+    }
+    if (cluster === undefined || this.#wasDeleted) return false;
+    this.#created = created;
+    this.#handler.onDoubt();
+    return true;
   }
 
   /** @internal */
@@ -497,7 +523,7 @@ export class Pull {
   #connected(): void {
     if (this.#closed) return;
     this.#backoffMs = 0;
-    this.#isVerified = this.#source.created === undefined;
+    this.#isVerified = this.#created === undefined;
     this.#schedule();
     this.verify();
   }

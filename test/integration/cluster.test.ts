@@ -238,6 +238,34 @@ test("a subscription that waits goes on after a change of leader", { timeout: LO
   await call.cancel();
 });
 
+test("a subscription goes on when all nodes were killed after its consumer was edited", { timeout: LONG }, async () => {
+  await using cluster = await startNatsCluster();
+  await using server = await startWindshift(cluster.urls.join(","));
+  const source = await createSource(server.client, { replicas: 3, events: 2 });
+  const call = await server.client.subscribe(source.stream, source.consumer, 2n);
+  expect((await call.take(2)).map(({ id }) => id)).toEqual([1n, 2n]);
+  // A snapshot takes the time of the edit for that of its creation, and so does whoever starts from it.
+  await ask(cluster, async (jsm) => jsm.consumers.update(source.stream, source.consumer, { ack_wait: 5_000_000_000 }));
+  const created = async () =>
+    ask(cluster, async (jsm) => (await jsm.consumers.info(source.stream, source.consumer)).created);
+  const before = await created();
+  await cluster.kill(0);
+  await cluster.restart(0);
+  await Promise.all(cluster.nodes.map(async (node) => node.kill()));
+  for (const node of cluster.nodes) await node.restart();
+  await cluster.ready();
+  await expect.poll(async () => created().catch(() => before), PATIENT).not.toBe(before);
+
+  // Whose delivery it is nobody can tell any more: it is not settled, and comes again.
+  expect((await call.take(2)).map(({ id }) => id).toSorted()).toEqual([1n, 2n]);
+  await call.ackNow(1n);
+  await call.ackNow(2n);
+  await expect
+    .poll(async () => ask(cluster, async (jsm) => consumerState(jsm, source)), PATIENT)
+    .toMatchObject({ held: 0, waiting: 0 });
+  await call.cancel();
+});
+
 function deliveredTo(workers: readonly Worker[]): Set<bigint> {
   return new Set(workers.flatMap(({ delivered }) => delivered));
 }
