@@ -10,7 +10,7 @@ import { Events } from "./events/events.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.ts";
 import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
-import type { Engine } from "./grpc/engine/engine.ts";
+import type { Engine, EngineOptions } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { EventsService } from "./grpc/events-service.ts";
 import { HealthService, healthHandlers } from "./grpc/health-service.ts";
@@ -29,6 +29,7 @@ import { Publisher } from "./nats/publish.ts";
 import { StartError } from "./nats/start-error.ts";
 import { EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
 import { State } from "./state/state.ts";
+import { LineLimit } from "./telemetry/line-limit.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import { startTelemetry } from "./telemetry/telemetry.ts";
@@ -47,6 +48,7 @@ export interface Daemon extends AsyncDisposable {
 /** Reads in flight to JetStream, and waiting beyond that. */
 const READS = { maxInFlight: 1024, maxWaiting: 10_000 };
 const LOOK_INTERVAL_MS = 5_000;
+const SLOW_CLIENT_LINES_PER_SECOND = 10;
 /** Of the grace, what clients have to settle what they hold, and when calls are cut; the rest is for closing NATS. */
 const SETTLING_SHARE = 0.6;
 const CALLS_SHARE = 0.8;
@@ -84,7 +86,11 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   );
   const domainState = new State(shared);
 
-  const engine = createEngine(config, (error) => logger.error({ err: error }, "a call failed"));
+  const engine = createEngine(config, {
+    onError: (error) => logger.error({ err: error }, "a call failed"),
+    onUnread: slowClientReport(logger, metrics),
+  });
+  metrics.observeUnread(() => engine.unreadBytes);
   const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
   const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
   const router = new Router(engine, [
@@ -196,9 +202,9 @@ function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOpt
   };
 }
 
-function createEngine({ grpc }: Config, onError: (error: unknown) => void): Engine {
+function createEngine({ grpc }: Config, hooks: Required<Pick<EngineOptions, "onError" | "onUnread">>): Engine {
   const { tls, ...limits } = grpc;
-  const options = { ...limits, onError };
+  const options = { ...limits, ...hooks };
   if (tls === undefined) return new GrpcJsEngine(options);
   return new GrpcJsEngine({
     ...options,
@@ -208,6 +214,20 @@ function createEngine({ grpc }: Config, onError: (error: unknown) => void): Engi
       ...(tls.clientCaFile === undefined ? {} : { clientCa: readFileSync(tls.clientCaFile) }),
     },
   });
+}
+
+/** Counts and logs calls that are cut off because their client does not read; a crowd of them in part. */
+function slowClientReport(logger: Logger, metrics: Metrics): NonNullable<EngineOptions["onUnread"]> {
+  const limit = new LineLimit(SLOW_CLIENT_LINES_PER_SECOND);
+  return ({ path, peer }, bytes) => {
+    metrics.slowClients.add(1);
+    const leftOut = limit.admit("");
+    if (leftOut === undefined) return;
+    logger.warn(
+      { path, peer, bytes, ...(leftOut === 0 ? {} : { leftOut }) },
+      "a call was cut off: its client does not read, and GRPC_MAX_UNREAD_BYTES is reached",
+    );
+  };
 }
 
 function checks(connection: NatsConnection, api: JetStreamApi, state: { isDraining: boolean }): ReadinessCheck[] {

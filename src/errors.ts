@@ -36,6 +36,7 @@ export const REASONS = [
   "STREAM_FULL",
   "ACCOUNT_LIMIT",
   "OVERLOADED",
+  "SLOW_CLIENT",
   // It may work later.
   "NATS_UNAVAILABLE",
   "NO_LEADER",

@@ -45,6 +45,9 @@ export interface Config {
     readonly maxReceiveMessageBytes: number;
     readonly maxMetadataBytes: number;
     readonly maxConcurrentStreams: number;
+    readonly maxConnections: number;
+    /** Responses that clients have not read, over all calls. */
+    readonly maxUnreadBytes: number;
     readonly keepaliveTimeMs: number;
     readonly keepaliveTimeoutMs: number;
     /** 0 is never. */
@@ -138,6 +141,8 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       maxReceiveMessageBytes: v.GRPC_MAX_MESSAGE_SIZE,
       maxMetadataBytes: v.GRPC_MAX_METADATA_SIZE,
       maxConcurrentStreams: v.GRPC_MAX_CONCURRENT_STREAMS,
+      maxConnections: v.GRPC_MAX_CONNECTIONS,
+      maxUnreadBytes: v.GRPC_MAX_UNREAD_BYTES,
       keepaliveTimeMs: v.GRPC_KEEPALIVE_TIME,
       keepaliveTimeoutMs: v.GRPC_KEEPALIVE_TIMEOUT,
       maxConnectionAgeMs: v.GRPC_MAX_CONNECTION_AGE,

@@ -183,6 +183,23 @@ export const TABLE = [
     description: "calls in flight on one connection, open subscriptions included",
   },
   {
+    name: "GRPC_MAX_CONNECTIONS",
+    kind: "integer",
+    min: 1,
+    max: 1_000_000,
+    default: "10000",
+    description: "connections at a time; further ones are closed as soon as they are accepted",
+  },
+  {
+    name: "GRPC_MAX_UNREAD_BYTES",
+    kind: "bytes",
+    min: "4MiB",
+    max: "64GiB",
+    default: "256MiB",
+    description:
+      "responses that clients have not read yet, over all calls; beyond it those that do not read are cut off",
+  },
+  {
     name: "GRPC_KEEPALIVE_TIME",
     kind: "duration",
     min: "100ms",

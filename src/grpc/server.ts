@@ -3,9 +3,9 @@
  * logging), ends exactly once with one status, and whatever a handler throws becomes that status. Handlers hold none of
  * it: they read as convert, call, convert.
  */
-import { WindshiftError } from "../errors.ts";
+import { type Reason, WindshiftError } from "../errors.ts";
 import { type MethodName, methodPaths } from "../rpc.ts";
-import type { CallStatus, Engine, EngineCall, EngineHandler } from "./engine/engine.ts";
+import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler } from "./engine/engine.ts";
 import { asWindshiftError, toStatus } from "./errors.ts";
 
 /** A call as interceptors and handlers see it. */
@@ -47,7 +47,7 @@ export interface BidiCall<Request, Response> extends ServerCall {
   onMessage: ((request: Request) => void) | undefined;
   /** The client sends no more. */
   onHalfClose: (() => void) | undefined;
-  /** The client left, or its deadline passed. Not called after `end` or `fail`. */
+  /** The client left or did not read, or its deadline passed. Not called after `end` or `fail`. */
   onCancel: (() => void) | undefined;
   onDrain: (() => void) | undefined;
   /** False: over the limit, wait for `onDrain`. */
@@ -65,6 +65,12 @@ export interface Method<Request, Response> {
   encode(response: Response): Uint8Array;
 }
 
+/** What a call that ended without its handler is recorded as. */
+const ENDS = {
+  left: ["CANCELLED", "the client cancelled the call"],
+  deadline: ["DEADLINE_EXCEEDED", "the deadline passed"],
+  unread: ["SLOW_CLIENT", "the client did not read what it was sent"],
+} as const satisfies Record<CancelCause, readonly [Reason, string]>;
 const OK: CallStatus = { code: 0, message: "" };
 
 /** Registers methods with an engine, behind interceptors. */
@@ -167,10 +173,9 @@ abstract class BaseCall<Request, Response> implements ServerCall {
     for (const interceptor of this.#interceptors) interceptor.end?.(this, status, error);
   }
 
-  protected left(deadlineExceeded: boolean): void {
-    const error = deadlineExceeded
-      ? new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed")
-      : new WindshiftError("CANCELLED", "the client cancelled the call");
+  protected left(cause: CancelCause): void {
+    const [reason, message] = ENDS[cause];
+    const error = new WindshiftError(reason, message);
     this.finish(toStatus(error), error);
   }
 
@@ -198,7 +203,7 @@ class Unary<Request, Response> extends BaseCall<Request, Response> implements Un
   }
 
   run(bytes: Uint8Array, handler: (call: UnaryCall<Request, Response>) => void): void {
-    this.engineCall.onCancel = (deadlineExceeded) => this.left(deadlineExceeded);
+    this.engineCall.onCancel = (cause) => this.left(cause);
     if (!this.begin()) return;
     try {
       this.#request = this.decode(bytes);
@@ -224,8 +229,8 @@ class Bidi<Request, Response> extends BaseCall<Request, Response> implements Bid
 
   run(handler: (call: BidiCall<Request, Response>) => void): void {
     const { engineCall } = this;
-    engineCall.onCancel = (deadlineExceeded) => {
-      this.left(deadlineExceeded);
+    engineCall.onCancel = (cause) => {
+      this.left(cause);
       this.onCancel?.();
     };
     engineCall.onDrain = () => this.onDrain?.();

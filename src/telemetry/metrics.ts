@@ -14,7 +14,16 @@ import {
   RPC_SYSTEM_NAME,
 } from "./attributes.ts";
 import { type ConsumerFamilies, ConsumerMetrics, PublishMetrics, RpcMetrics } from "./handles.ts";
-import { Count, type Definition, Family, Histogram, type Instrument, Level, MAX_SERIES } from "./instruments.ts";
+import {
+  Count,
+  type Definition,
+  Family,
+  Histogram,
+  type Instrument,
+  Level,
+  MAX_SERIES,
+  Observed,
+} from "./instruments.ts";
 import { EventLoopDelay, processInstruments } from "./runtime.ts";
 
 /** Label of methods that the server does not have: a client may invent any number of them. */
@@ -42,6 +51,8 @@ export class Metrics {
   readonly publishesInFlight: Level;
   /** Publishes waiting to be sent. */
   readonly publishesWaiting: Level;
+  /** Calls that were cut off because their client did not read. */
+  readonly slowClients: Count;
   /** Everything there is to collect. */
   readonly instruments: readonly Instrument[];
   /** Milliseconds since the epoch at which counting began. */
@@ -87,6 +98,7 @@ export class Metrics {
   readonly #streams = new Map<string, PublishMetrics>();
   readonly #consumers = new Map<string, ConsumerMetrics>();
   readonly #eventLoop = new EventLoopDelay();
+  #readUnread: (() => number) | undefined;
 
   constructor() {
     this.natsConnected = this.#state("windshift.nats.connected", "1", "1 while NATS is connected, else 0.");
@@ -107,6 +119,18 @@ export class Metrics {
       "windshift.publishes.waiting",
       "{event}",
       "Publishes that wait to be sent.",
+      [],
+    ).with({});
+    this.#add(
+      new Observed(
+        define("windshift.unread", "updown", "By", "Responses that were sent and that clients have not read yet.", []),
+        () => (this.#readUnread === undefined ? [] : [{ labels: {}, value: this.#readUnread() }]),
+      ),
+    );
+    this.slowClients = this.#counter(
+      "windshift.slow_clients",
+      "{call}",
+      "Calls that were cut off because their client did not read.",
       [],
     ).with({});
     this.#instruments.push(...this.#eventLoop.instruments(), ...processInstruments());
@@ -136,6 +160,11 @@ export class Metrics {
       return new ConsumerMetrics(this.#families, labels);
     };
     return bounded(this.#consumers, `${stream}\0${consumer}`, "_other\0_other", create);
+  }
+
+  /** Says where the bytes are counted that clients have not read. */
+  observeUnread(read: () => number): void {
+    this.#readUnread = read;
   }
 
   /** Stops measuring the event loop. */

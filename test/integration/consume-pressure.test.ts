@@ -1,7 +1,10 @@
 /** Clients that behave badly: they cost what is bounded, and nobody else notices. */
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { expect } from "vitest";
-import type { Client, EventsCall } from "../support/client.ts";
-import { Worker, consumerState, createSource, publishMany } from "../support/consuming.ts";
+import { EventsRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { type Client, EVENTS, type EventsCall } from "../support/client.ts";
+import { type Source, Worker, consumerState, createSource, publishMany } from "../support/consuming.ts";
 import { test } from "../support/fixtures.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
@@ -18,6 +21,18 @@ function subscribeUnread(client: Client, stream: string, consumer: string, maxPr
   const call = client.events();
   call.stream.pause();
   call.send({ case: "subscribe", value: { stream, consumer, maxProcessingEvents } });
+  return call;
+}
+
+/** A subscription whose client takes 64 KiB, as HTTP/2 has it, and no more. */
+function subscribeDeaf(session: ClientHttp2Session, { stream, consumer }: Source): ClientHttp2Stream {
+  const value = { stream, consumer, maxProcessingEvents: 1_000n };
+  const message = toBinary(EventsRequestSchema, create(EventsRequestSchema, { request: { case: "subscribe", value } }));
+  const header = Buffer.from([0, 0, 0, 0, message.length]);
+  const headers = { ":method": "POST", ":path": `${EVENTS}Events`, "content-type": "application/grpc", te: "trailers" };
+  const call = session.request(headers, { endStream: false });
+  call.on("error", () => undefined);
+  call.write(Buffer.concat([header, message]));
   return call;
 }
 
@@ -73,6 +88,38 @@ test("clients that never read and leave give everything back", async ({ windshif
   await expect.poll(() => consumerState(jsm, source), { timeout: 20_000 }).toMatchObject({ held: 0, waiting: 0 });
   await expect.poll(() => worker.acked.size).toBe(30);
   await worker.call.cancel();
+});
+
+test("beyond the budget the client that reads nothing for the longest is cut off, and its events go elsewhere at once", async ({
+  nats,
+  jsm,
+}) => {
+  await using windshift = await startWindshift(nats.url, { GRPC_MAX_UNREAD_BYTES: "4MiB" });
+  const { client } = windshift;
+  const session = connectHttp2(`http://${windshift.address}`);
+  const sources: Source[] = [];
+  const deaf: ClientHttp2Stream[] = [];
+  for (let n = 0; n < 6; n++) {
+    const source = await createSource(client);
+    await publishLarge(client, source.subject, 4);
+    sources.push(source);
+    deaf.push(subscribeDeaf(session, source));
+    await expect.poll(async () => (await consumerState(jsm, source)).held).toBeGreaterThan(0);
+    expect(await metric(windshift, "windshift_unread_bytes")).toBeLessThanOrEqual(4 * 1024 * 1024);
+    await workNormally(windshift);
+  }
+  await expect.poll(() => metric(windshift, "windshift_slow_clients_total")).toBeGreaterThanOrEqual(2);
+  const line = { path: deaf[0]!.sentHeaders[":path"], msg: expect.stringContaining("GRPC_MAX_UNREAD_BYTES") as string };
+  expect(windshift.log).toContainEqual(expect.objectContaining(line));
+  // The processing timeout is ten minutes.
+  const worker = new Worker(await client.subscribe(sources[0]!.stream, sources[0]!.consumer));
+  await expect.poll(() => worker.acked.size, { timeout: 20_000 }).toBe(4);
+  expect(deaf[0]!.rstCode).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  // The last one holds events still, and may read them.
+  let size = 0;
+  deaf.at(-1)!.on("data", (bytes: Buffer) => (size += bytes.length));
+  await expect.poll(() => size, { timeout: 20_000 }).toBeGreaterThan(4 * LARGE_BYTES);
+  session.destroy();
 });
 
 test("events of 900 KiB fill a window of 50 and never more", async ({ client, jsm }) => {
@@ -209,6 +256,8 @@ async function openSubscriptions(windshift: Windshift): Promise<number> {
 /** The sum of a metric over its labels, as Prometheus gets it. */
 async function metric({ daemon }: Windshift, name: string): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${daemon.healthPort}/metrics`);
-  const lines = (await response.text()).split("\n").filter((line) => line.startsWith(`${name}{`));
+  const lines = (await response.text())
+    .split("\n")
+    .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
   return lines.map((line) => Number(line.slice(line.lastIndexOf(" ")))).reduce((sum, value) => sum + value, 0);
 }

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
+import type { CancelCause, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
 import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
 import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
@@ -34,6 +34,8 @@ const OPTIONS: EngineOptions = {
   keepaliveTimeMs: 60_000,
   keepaliveTimeoutMs: 20_000,
   maxConnectionAgeMs: 0,
+  maxConnections: 1000,
+  maxUnreadBytes: 256 * MIB,
 };
 
 /** What handlers of these tests were given. */
@@ -386,12 +388,12 @@ describe("back-pressure", () => {
 
 describe("the end of a call reaches its handler once", () => {
   /** What the handler of a held call hears. */
-  function hears(call: EngineCall): { cancels: boolean[]; first: Promise<boolean> } {
-    const cancels: boolean[] = [];
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    call.onCancel = (deadlineExceeded) => {
-      cancels.push(deadlineExceeded);
-      resolve(deadlineExceeded);
+  function hears(call: EngineCall): { cancels: CancelCause[]; first: Promise<CancelCause> } {
+    const cancels: CancelCause[] = [];
+    const { promise, resolve } = Promise.withResolvers<CancelCause>();
+    call.onCancel = (cause) => {
+      cancels.push(cause);
+      resolve(cause);
     };
     return { cancels, first: promise };
   }
@@ -404,12 +406,12 @@ describe("the end of a call reaches its handler once", () => {
     const { cancels, first } = hears(call);
     expect(call.cancelled).toBe(false);
     stream.close(8);
-    expect(await first).toBe(false);
+    expect(await first).toBe("left");
     expect(call.cancelled).toBe(true);
     call.send(Buffer.of(1));
     call.end(OK);
     await roundTrip(session);
-    expect(cancels).toEqual([false]);
+    expect(cancels).toEqual(["left"]);
   });
 
   test("when the connection breaks", async () => {
@@ -418,7 +420,7 @@ describe("the end of a call reaches its handler once", () => {
     open(session, "/test/Hold");
     const { first } = hears(await hold());
     session.destroy();
-    expect(await first).toBe(false);
+    expect(await first).toBe("left");
   });
 
   test("when the deadline passes, and the client hears it too", async () => {
@@ -427,9 +429,9 @@ describe("the end of a call reaches its handler once", () => {
     const stream = open(session, "/test/Hold", { "grpc-timeout": "100m" });
     const { cancels, first } = hears(await hold());
     const { code } = await answer(stream);
-    expect({ code, deadlineExceeded: await first }).toEqual({ code: 4, deadlineExceeded: true });
+    expect({ code, cause: await first }).toEqual({ code: 4, cause: "deadline" });
     await roundTrip(session);
-    expect(cancels).toEqual([true]);
+    expect(cancels).toEqual(["deadline"]);
   });
 
   test("when the deadline passes on the client first", async () => {
@@ -437,7 +439,7 @@ describe("the end of a call reaches its handler once", () => {
     const call = failure(client(port).raw("/test/Hold", Buffer.of(1), { deadlineMs: 100 }));
     const { first } = hears(await hold());
     expect(await call).toMatchObject({ status: "DEADLINE_EXCEEDED" });
-    expect(await first).toBe(true);
+    expect(await first).toBe("deadline");
   });
 
   test("and not after the handler has ended it", async () => {
@@ -624,11 +626,11 @@ describe("connections", () => {
     const { port: through, freeze, serverSide } = await proxy(port);
     open(await http2(through), "/test/Hold");
     const call = await hold(1);
-    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const { promise, resolve } = Promise.withResolvers<CancelCause>();
     call.onCancel = resolve;
     const closed = once(await serverSide, "close");
     freeze();
-    expect(await promise).toBe(false);
+    expect(await promise).toBe("left");
     await closed;
     living.write(frame(Buffer.of(1)));
     expect(await read(living, 6)).toEqual(frame(Buffer.of(1)));

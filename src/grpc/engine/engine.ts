@@ -3,8 +3,12 @@
  * and handlers. It knows nothing of Windshift, so that another engine can take its place (`GRPC_ENGINE`).
  *
  * A call begins when its request headers arrive and ends exactly once: by `end` of the handler, or by `onCancel` when
- * the client left, its deadline passed or the connection broke. After its end a call ignores everything.
+ * the client left, its deadline passed, the connection broke, or the client read too little of what was sent. After its
+ * end a call ignores everything.
  */
+
+/** Why a call ended without its handler: the client left, its deadline passed, or it did not read. */
+export type CancelCause = "left" | "deadline" | "unread";
 
 /** A gRPC status as it goes over the wire. */
 export interface CallStatus {
@@ -39,8 +43,8 @@ export interface EngineCall {
   /** Stops the flow of request messages, and by HTTP/2 flow control the client; of no effect on unary calls. */
   pause(): void;
   resume(): void;
-  /** Set by the handler. Called at most once, with whether the deadline was the cause. */
-  onCancel: ((deadlineExceeded: boolean) => void) | undefined;
+  /** Set by the handler. Called at most once. */
+  onCancel: ((cause: CancelCause) => void) | undefined;
   /** Set by the handler. Called when the buffer has room again. */
   onDrain: (() => void) | undefined;
   /** Set by the handler of a streaming call before it returns. */
@@ -69,6 +73,13 @@ export interface EngineOptions {
   readonly maxMetadataBytes: number;
   /** Calls in flight on one connection. */
   readonly maxConcurrentStreams: number;
+  /** Connections at a time; further ones are closed as soon as they are accepted. */
+  readonly maxConnections: number;
+  /**
+   * Bytes of responses, over all calls, that were sent and not yet read by clients. Beyond that, calls whose clients have
+   * read nothing for the longest are aborted (`ENHANCE_YOUR_CALM`).
+   */
+  readonly maxUnreadBytes: number;
   /** A connection that is silent so long gets a ping. */
   readonly keepaliveTimeMs: number;
   /** A ping without an answer for so long ends the connection. */
@@ -77,12 +88,16 @@ export interface EngineOptions {
   readonly maxConnectionAgeMs: number;
   /** Hears of what a handler threw; the client only learns that the server failed. */
   readonly onError?: (error: unknown) => void;
+  /** Hears of each call that is aborted because its client does not read, and of what it held. */
+  readonly onUnread?: (call: EngineCall, bytes: number) => void;
   /** PEM key pair; without it connections are plain text. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
 }
 
 /** A running or startable server. */
 export interface Engine {
+  /** Bytes of responses that calls hold and clients have not read. */
+  readonly unreadBytes: number;
   /** Serves `path`; only before `listen`. */
   handle(path: string, handler: EngineHandler): void;
   /** Resolves with the bound port; rejects when the address cannot be had. */

@@ -9,7 +9,7 @@
  *   `test/integration/engine.test.ts` compares every byte.
  */
 import type { EventEmitter } from "node:events";
-import type { Http2Session } from "node:http2";
+import { type Http2Server, type Http2Session, type ServerHttp2Stream, constants } from "node:http2";
 import {
   Metadata,
   Server,
@@ -24,7 +24,16 @@ import {
   type sendUnaryData,
   setLogVerbosity,
 } from "@grpc/grpc-js";
-import type { CallStatus, Engine, EngineCall, EngineHandler, EngineOptions, RequestMetadata } from "./engine.ts";
+import type {
+  CallStatus,
+  CancelCause,
+  Engine,
+  EngineCall,
+  EngineHandler,
+  EngineOptions,
+  RequestMetadata,
+} from "./engine.ts";
+import { type Holder, UnreadBudget } from "./unread-budget.ts";
 
 type Anything =
   | ServerUnaryCall<Buffer, Outgoing>
@@ -36,6 +45,8 @@ type Outgoing = Pick<Buffer, "byteLength" | "copy">;
 
 const RESOURCE_EXHAUSTED = 8;
 const INTERNAL = 13;
+/** What a message costs beside its bytes while it waits. */
+const MESSAGE_OVERHEAD_BYTES = 128;
 /** Beyond so many bytes not yet taken by the library, `send` says no. */
 const HIGH_WATER_BYTES = 256 * 1024;
 const MAX_PACK_BYTES = 64 * 1024;
@@ -48,11 +59,15 @@ const DETAILS_KEY = "grpc-status-details-bin";
 export class GrpcJsEngine implements Engine {
   readonly #options: EngineOptions;
   readonly #server: Server;
+  readonly #budget: UnreadBudget;
+  readonly #shared: Shared;
 
   constructor(options: EngineOptions) {
     // The library would write to standard error, beside our own errors that say the same.
     setLogVerbosity(logVerbosity.NONE);
     this.#options = options;
+    this.#budget = new UnreadBudget(options.maxUnreadBytes);
+    this.#shared = { budget: this.#budget, onUnread: options.onUnread };
     this.#server = new Server({
       "grpc.enable_channelz": 0,
       "grpc.max_receive_message_length": options.maxReceiveMessageBytes,
@@ -61,6 +76,10 @@ export class GrpcJsEngine implements Engine {
       "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs,
       ...(options.maxConnectionAgeMs > 0 ? { "grpc.max_connection_age_ms": options.maxConnectionAgeMs } : {}),
     });
+  }
+
+  get unreadBytes(): number {
+    return this.#budget.bytes;
   }
 
   handle(path: string, handler: EngineHandler): void {
@@ -89,7 +108,9 @@ export class GrpcJsEngine implements Engine {
       if (error === null) resolve(bound);
       else reject(error);
     });
-    return promise;
+    const bound = await promise;
+    for (const server of this.#http2Servers().keys()) server.maxConnections = this.#options.maxConnections;
+    return bound;
   }
 
   async drain(): Promise<void> {
@@ -100,10 +121,15 @@ export class GrpcJsEngine implements Engine {
 
   close(): void {
     // With channelz off, the library keeps no list of connections for forceShutdown, which then cuts none. It has another.
-    const { http2Servers } = this.#server as unknown as { http2Servers: Map<unknown, { sessions: Set<Http2Session> }> };
-    const sessions = [...http2Servers.values()].flatMap((server) => [...server.sessions]);
+    const sessions = [...this.#http2Servers().values()].flatMap((server) => [...server.sessions]);
     this.#server.forceShutdown();
     for (const session of sessions) session.destroy();
+  }
+
+  /** The library's own list of what it listens with, and of their connections. */
+  #http2Servers(): Map<Http2Server, { readonly sessions: Set<Http2Session> }> {
+    return (this.#server as unknown as { http2Servers: Map<Http2Server, { sessions: Set<Http2Session> }> })
+      .http2Servers;
   }
 
   #implement(
@@ -115,17 +141,17 @@ export class GrpcJsEngine implements Engine {
     switch (handler.kind) {
       case "unary":
         return (inner: ServerUnaryCall<Buffer, Outgoing>, respond: sendUnaryData<Outgoing>) => {
-          const call = new UnaryCall(inner, respond);
+          const call = new UnaryCall(inner, this.#shared, respond);
           this.#admit(call, () => handler.handle(call, inner.request));
         };
       case "server_streaming":
         return (inner: ServerWritableStream<Buffer, Outgoing>) => {
-          const call = new StreamCall(inner);
+          const call = new StreamCall(inner, this.#shared);
           this.#admit(call, () => handler.handle(call, inner.request));
         };
       case "bidi":
         return (inner: ServerDuplexStream<Buffer, Outgoing>) => {
-          const call = new StreamCall(inner);
+          const call = new StreamCall(inner, this.#shared);
           this.#admit(call, () => {
             call.attach(inner);
             handler.handle(call);
@@ -158,31 +184,70 @@ function asIs(bytes: Buffer): Buffer {
   return bytes;
 }
 
-abstract class Call implements EngineCall {
+/** What all calls of an engine share. */
+interface Shared {
+  readonly budget: UnreadBudget;
+  readonly onUnread: EngineOptions["onUnread"];
+}
+
+abstract class Call implements EngineCall, Holder {
   readonly path: string;
   readonly metadata: RequestMetadata;
   readonly deadlineMs: number | undefined;
   cancelled = false;
-  onCancel: ((deadlineExceeded: boolean) => void) | undefined;
+  onCancel: ((cause: CancelCause) => void) | undefined;
   onDrain: (() => void) | undefined;
   onMessage: ((message: Uint8Array) => void) | undefined;
   onHalfClose: (() => void) | undefined;
+  unreadBytes = 0;
   protected ended = false;
+  /** The transport has no more to do with it. */
+  protected isGone = false;
+  #isAborted = false;
   readonly #inner: Anything;
+  readonly #shared: Shared;
 
-  constructor(inner: Anything) {
+  constructor(inner: Anything, shared: Shared) {
     this.#inner = inner;
+    this.#shared = shared;
     this.path = inner.getPath();
     this.metadata = new CallMetadata(inner.metadata);
     const deadline = inner.getDeadline();
     this.deadlineMs = typeof deadline !== "number" ? deadline.getTime() : deadline === Infinity ? undefined : deadline;
     // The library says "cancelled" after every call, also one that ended well.
     (inner as EventEmitter).on("cancelled", () => {
+      this.isGone = true;
+      this.letGo();
+      shared.budget.forget(this);
       if (this.ended) return;
       this.ended = true;
       this.cancelled = true;
-      this.onCancel?.(this.deadlineMs !== undefined && Date.now() + CLIENTS_LEAD_MS >= this.deadlineMs);
+      this.onCancel?.(this.#causeOfEnd());
     });
+  }
+
+  #causeOfEnd(): CancelCause {
+    if (this.#isAborted) return "unread";
+    return this.deadlineMs !== undefined && Date.now() + CLIENTS_LEAD_MS >= this.deadlineMs ? "deadline" : "left";
+  }
+
+  get connection(): Http2Session | undefined {
+    return streamOf(this.#inner).session;
+  }
+
+  get isConnectionStuck(): boolean {
+    return isStuck(this.connection);
+  }
+
+  /** The handler hears of it a little later, by `onCancel`: whoever sends right now is in the midst of something. */
+  abort(bytes: number): void {
+    this.#shared.onUnread?.(this, bytes);
+    this.#isAborted = true;
+    this.isGone = true;
+    this.letGo();
+    const { connection } = this;
+    if (isStuck(connection)) cut(connection!);
+    else streamOf(this.#inner).close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   get peer(): string {
@@ -199,10 +264,43 @@ abstract class Call implements EngineCall {
     return false;
   }
 
+  /** So many bytes wait for the client. False: that was too much, and the call is aborted. */
+  protected hold(bytes: number): boolean {
+    this.#shared.budget.hold(this, bytes);
+    return !this.isGone;
+  }
+
+  /** The transport took so many bytes. */
+  protected taken(bytes: number): void {
+    this.#shared.budget.taken(this, bytes);
+  }
+
+  /** Drops what is kept here. */
+  protected abstract letGo(): void;
   abstract send(message: Uint8Array): boolean;
   abstract end(status: CallStatus): void;
   abstract pause(): void;
   abstract resume(): void;
+}
+
+/** The HTTP/2 stream of a call, which the library keeps to itself: by its own means a call ends when all was read. */
+function streamOf(inner: Anything): ServerHttp2Stream {
+  return (inner as unknown as { call: { stream: ServerHttp2Stream } }).call.stream;
+}
+
+/** Whether bytes of a connection wait in the system's write: the client does not even read its socket. */
+function isStuck(session: Http2Session | undefined): boolean {
+  if (session === undefined || session.destroyed) return false;
+  const { _handle: handle } = session.socket as unknown as { _handle?: { writeQueueSize?: number } | null };
+  return (handle?.writeQueueSize ?? 0) > 0;
+}
+
+/** Ends a connection without waiting for what is being written: `destroy` of a session alone would. */
+function cut(session: Http2Session): void {
+  // Node hides `destroy` of the socket, as it is for the session to call; disposing of it comes to the same.
+  const dispose = session.socket[Symbol.asyncDispose];
+  session.destroy();
+  dispose().catch(() => undefined);
 }
 
 class CallMetadata implements RequestMetadata {
@@ -230,8 +328,8 @@ class UnaryCall extends Call {
   readonly #respond: sendUnaryData<Outgoing>;
   #message: Uint8Array | undefined;
 
-  constructor(inner: ServerUnaryCall<Buffer, Outgoing>, respond: sendUnaryData<Outgoing>) {
-    super(inner);
+  constructor(inner: ServerUnaryCall<Buffer, Outgoing>, shared: Shared, respond: sendUnaryData<Outgoing>) {
+    super(inner, shared);
     this.#respond = respond;
   }
 
@@ -243,10 +341,16 @@ class UnaryCall extends Call {
   end(status: CallStatus): void {
     if (this.ended) return;
     this.ended = true;
-    if (status.code === 0) this.#respond(null, asBuffer(this.#message!));
-    else this.#respond(failure(status));
+    if (status.code !== 0) {
+      this.#respond(failure(status));
+      return;
+    }
+    const message = asBuffer(this.#message!);
+    this.#message = undefined;
+    if (this.hold(message.length + MESSAGE_OVERHEAD_BYTES)) this.#respond(null, message);
   }
 
+  protected letGo(): void {}
   pause(): void {}
   resume(): void {}
 }
@@ -255,13 +359,15 @@ class StreamCall extends Call {
   readonly #inner: ServerDuplexStream<Buffer, Outgoing> | ServerWritableStream<Buffer, Outgoing>;
   #readable: ServerDuplexStream<Buffer, Outgoing> | undefined;
   #queue: Uint8Array[] = [];
+  /** With what each message costs beside its bytes. */
   #queuedBytes = 0;
+  #writingBytes = 0;
   #isWriting = false;
   #isOver = false;
   #status: CallStatus | undefined;
 
-  constructor(inner: ServerDuplexStream<Buffer, Outgoing> | ServerWritableStream<Buffer, Outgoing>) {
-    super(inner);
+  constructor(inner: ServerDuplexStream<Buffer, Outgoing> | ServerWritableStream<Buffer, Outgoing>, shared: Shared) {
+    super(inner, shared);
     this.#inner = inner;
   }
 
@@ -280,9 +386,11 @@ class StreamCall extends Call {
   }
 
   send(message: Uint8Array): boolean {
-    if (this.ended) return true;
+    if (this.ended || this.isGone) return true;
+    const bytes = message.length + MESSAGE_OVERHEAD_BYTES;
     this.#queue.push(message);
-    this.#queuedBytes += message.length;
+    this.#queuedBytes += bytes;
+    if (!this.hold(bytes)) return true;
     if (!this.#isWriting) this.#write();
     if (this.#queuedBytes <= HIGH_WATER_BYTES) return true;
     this.#isOver = true;
@@ -292,8 +400,14 @@ class StreamCall extends Call {
   end(status: CallStatus): void {
     if (this.ended) return;
     this.ended = true;
+    if (this.isGone) return;
     this.#status = status;
     if (!this.#isWriting) this.#finish(status);
+  }
+
+  protected letGo(): void {
+    this.#queue = [];
+    this.#queuedBytes = 0;
   }
 
   pause(): void {
@@ -308,6 +422,8 @@ class StreamCall extends Call {
     this.#isWriting = true;
     this.#inner.write(this.#pack(), () => {
       this.#isWriting = false;
+      if (this.isGone) return;
+      this.taken(this.#writingBytes);
       if (this.#queue.length > 0) this.#write();
       else if (this.#status !== undefined) this.#finish(this.#status);
       if (!this.#isOver || this.#queuedBytes > HIGH_WATER_BYTES / 2) return;
@@ -327,7 +443,9 @@ class StreamCall extends Call {
       count += 1;
     }
     const messages = this.#queue.splice(0, count);
-    for (const message of messages) this.#queuedBytes -= message.length;
+    this.#writingBytes = count * MESSAGE_OVERHEAD_BYTES;
+    for (const message of messages) this.#writingBytes += message.length;
+    this.#queuedBytes -= this.#writingBytes;
     return count === 1 ? asBuffer(first!) : new Pack(messages, bytes);
   }
 

@@ -1,4 +1,5 @@
 /** Metrics, traces and logs of calls: one interceptor each. Without an exporter a call pays for one addition. */
+import { LineLimit } from "../../telemetry/line-limit.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
@@ -49,14 +50,21 @@ const LEVELS: Readonly<Record<number, Level>> = {
   [Code.DEADLINE_EXCEEDED]: "warn",
 };
 
-/** One line for each failed call; payloads never. */
+/** Lines for one method and reason in a second. */
+const LINES_PER_SECOND = 50;
+
+/** One line for each failed call, and of a flood of the same a part; payloads never. */
 export function loggingInterceptor(logger: Logger): Interceptor {
+  const limit = new LineLimit(LINES_PER_SECOND);
   return {
     end(call, { code, message }, error) {
       if (code === Code.OK) return;
-      const level = LEVELS[code] ?? "info";
+      // The engine has told of those already.
+      const level = error?.reason === "SLOW_CLIENT" ? "debug" : (LEVELS[code] ?? "info");
       if (!logger.isLevelEnabled(level)) return;
-      logger[level](fields(call, code, error), message);
+      const leftOut = limit.admit(`${call.name} ${error?.reason ?? code}`);
+      if (leftOut === undefined) return;
+      logger[level]({ ...fields(call, code, error), ...(leftOut === 0 ? {} : { leftOut }) }, message);
     },
   };
 }

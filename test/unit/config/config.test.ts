@@ -50,6 +50,8 @@ test("an empty environment gives the defaults", () => {
       maxReceiveMessageBytes: 4 * 2 ** 20,
       maxMetadataBytes: 16 * 2 ** 10,
       maxConcurrentStreams: 10_000,
+      maxConnections: 10_000,
+      maxUnreadBytes: 268_435_456,
       keepaliveTimeMs: 60_000,
       keepaliveTimeoutMs: 20_000,
       maxConnectionAgeMs: 0,

@@ -1,4 +1,4 @@
-import type { CallStatus, EngineCall } from "../../../src/grpc/engine/engine.ts";
+import type { CallStatus, CancelCause, EngineCall } from "../../../src/grpc/engine/engine.ts";
 
 /** A call without an engine: keeps what the handler does, and lets a test play the client. */
 export class RecordedCall implements EngineCall {
@@ -7,7 +7,7 @@ export class RecordedCall implements EngineCall {
   readonly peer = "127.0.0.1:1";
   readonly deadlineMs = undefined;
   cancelled = false;
-  onCancel: ((deadlineExceeded: boolean) => void) | undefined;
+  onCancel: ((cause: CancelCause) => void) | undefined;
   onDrain: (() => void) | undefined;
   onMessage: ((message: Uint8Array) => void) | undefined;
   onHalfClose: (() => void) | undefined;
@@ -38,7 +38,7 @@ export class RecordedCall implements EngineCall {
   /** The client leaves. */
   cancel(): void {
     this.cancelled = true;
-    this.onCancel?.(false);
+    this.onCancel?.("left");
   }
 
   /** The client has read what was sent. */
