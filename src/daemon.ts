@@ -15,6 +15,7 @@ import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { EventsService } from "./grpc/events-service.ts";
 import { HealthService, healthHandlers } from "./grpc/health-service.ts";
 import { DeadlineInterceptor } from "./grpc/interceptors/deadline.ts";
+import { limitInterceptor } from "./grpc/interceptors/limit.ts";
 import { loggingInterceptor, metricsInterceptor, tracingInterceptor } from "./grpc/interceptors/telemetry.ts";
 import { ReflectionService, reflectionHandlers } from "./grpc/reflection-service.ts";
 import { Router } from "./grpc/server.ts";
@@ -45,8 +46,6 @@ export interface Daemon extends AsyncDisposable {
   readonly failed: Promise<Error>;
 }
 
-/** Reads in flight to JetStream, and waiting beyond that. */
-const READS = { maxInFlight: 1024, maxWaiting: 10_000 };
 const LOOK_INTERVAL_MS = 5_000;
 const SLOW_CLIENT_LINES_PER_SECOND = 10;
 /** Of the grace, what clients have to settle what they hold, and when calls are cut; the rest is for closing NATS. */
@@ -68,13 +67,10 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const embedded = await startNats(config, logger);
   if (embedded !== undefined) stack.use(embedded);
   const connection = stack.use(await NatsConnection.open(natsOptions(config, embedded?.url), logger));
-  const api = new JetStreamApi(connection);
+  const api = new JetStreamApi(connection, config.nats.management);
   const advisories = new Advisories(connection);
-  const publisher = new Publisher(api, {
-    maxInFlight: config.nats.publishMaxPending,
-    maxWaiting: config.nats.publishQueueLimit,
-  });
-  const reader = new Reader(api, READS);
+  const publisher = new Publisher(api, config.nats.publishes);
+  const reader = new Reader(api, config.nats.reads);
   const { metrics } = telemetry;
   const shared = { api, publisher, reader, advisories, defaultReplicas: config.limits.defaultReplicas };
   const events = stack.use(
@@ -94,6 +90,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
   const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
   const router = new Router(engine, [
+    limitInterceptor(config.grpc.maxCalls),
     stack.use(new DeadlineInterceptor(config.grpc.requestTimeoutMs)),
     tracingInterceptor(telemetry),
     metricsInterceptor(metrics),

@@ -33,10 +33,11 @@ export interface Config {
     readonly inboxPrefix: string;
     readonly connectionName: string;
     readonly requestTimeoutMs: number;
-    /** Publishes sent and not yet answered. */
-    readonly publishMaxPending: number;
-    /** Publishes waiting to be sent. */
-    readonly publishQueueLimit: number;
+    /** What is sent and not yet answered (`maxInFlight`), and what waits to be sent (`maxWaiting`). */
+    readonly publishes: { readonly maxInFlight: number; readonly maxWaiting: number; readonly maxBytes: number };
+    readonly reads: { readonly maxInFlight: number; readonly maxWaiting: number };
+    /** Of what changes streams, consumers and stores, and opens subscriptions. */
+    readonly management: { readonly maxInFlight: number; readonly maxWaiting: number };
   };
   readonly grpc: {
     readonly engine: "grpc-js";
@@ -46,6 +47,8 @@ export interface Config {
     readonly maxMetadataBytes: number;
     readonly maxConcurrentStreams: number;
     readonly maxConnections: number;
+    /** Unary calls in progress, over all connections. */
+    readonly maxCalls: number;
     /** Responses that clients have not read, over all calls. */
     readonly maxUnreadBytes: number;
     readonly keepaliveTimeMs: number;
@@ -131,8 +134,13 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       inboxPrefix: v.NATS_INBOX_PREFIX,
       connectionName: v.NATS_CONNECTION_NAME,
       requestTimeoutMs: v.NATS_REQUEST_TIMEOUT,
-      publishMaxPending: v.NATS_PUBLISH_ASYNC_MAX_PENDING,
-      publishQueueLimit: v.PUBLISH_QUEUE_LIMIT,
+      publishes: {
+        maxInFlight: v.NATS_PUBLISH_ASYNC_MAX_PENDING,
+        maxWaiting: v.PUBLISH_QUEUE_LIMIT,
+        maxBytes: v.PUBLISH_QUEUE_BYTES,
+      },
+      reads: { maxInFlight: v.READ_MAX_PENDING, maxWaiting: v.READ_QUEUE_LIMIT },
+      management: { maxInFlight: v.MANAGEMENT_MAX_PENDING, maxWaiting: v.MANAGEMENT_QUEUE_LIMIT },
     },
     grpc: {
       engine: "grpc-js",
@@ -142,6 +150,7 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       maxMetadataBytes: v.GRPC_MAX_METADATA_SIZE,
       maxConcurrentStreams: v.GRPC_MAX_CONCURRENT_STREAMS,
       maxConnections: v.GRPC_MAX_CONNECTIONS,
+      maxCalls: v.GRPC_MAX_CALLS,
       maxUnreadBytes: v.GRPC_MAX_UNREAD_BYTES,
       keepaliveTimeMs: v.GRPC_KEEPALIVE_TIME,
       keepaliveTimeoutMs: v.GRPC_KEEPALIVE_TIMEOUT,

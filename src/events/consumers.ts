@@ -44,7 +44,8 @@ export class Consumers {
   /** Creates the consumer, or changes what can be changed. Returns its id. */
   async ensure(spec: ConsumerSpec, call: ApiCall): Promise<string> {
     checkSpec(spec);
-    return writing(this.#ensure(spec.name ?? randomUUID(), spec, call));
+    const ensure = async (): Promise<string> => this.#ensure(spec.name ?? randomUUID(), spec, call);
+    return writing(this.#api.inTurn({ ...call, write: true }, ensure));
   }
 
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
@@ -69,7 +70,9 @@ export class Consumers {
   async delete(stream: string, consumer: string, call: ApiCall): Promise<void> {
     checkName("stream", stream);
     checkName("id", consumer);
-    await writing(this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } }));
+    const remove = async (): Promise<void> =>
+      this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
+    await writing(this.#api.inTurn({ ...call, write: true }, remove));
   }
 
   async #create(name: string, spec: ConsumerSpec, call: ApiCall): Promise<void> {

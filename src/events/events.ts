@@ -43,7 +43,8 @@ export class Events implements Disposable {
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */
   async subscribe(spec: SubscriptionSpec, listener: SubscriptionListener, call: ApiCall): Promise<Subscription> {
-    return Subscription.open({ ...this.#dependencies, monitor: this.#monitor }, spec, listener, call);
+    const context = { ...this.#dependencies, monitor: this.#monitor };
+    return context.api.inTurn(call, async () => Subscription.open(context, spec, listener, call));
   }
 
   [Symbol.dispose](): void {

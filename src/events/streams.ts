@@ -66,7 +66,7 @@ export class Streams {
   /** Creates the stream, or changes it to the given configuration. The same again changes nothing. */
   async ensure(spec: StreamSpec, call: ApiCall): Promise<void> {
     checkSpec(spec);
-    await writing(this.#ensure(spec, call));
+    await writing(this.#api.inTurn({ ...call, write: true }, async () => this.#ensure(spec, call)));
   }
 
   async #ensure(spec: StreamSpec, call: ApiCall): Promise<void> {

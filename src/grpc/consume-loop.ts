@@ -154,7 +154,8 @@ export class ConsumeLoop implements SubscriptionListener {
       maxProcessingBytes: BigInt(maxProcessingBytes ?? 0),
       statusUpdates,
     };
-    this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs) }).then(
+    const isLeft = (): boolean => this.#state === "over";
+    this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs), isLeft }).then(
       (subscription) => this.#opened(subscription),
       (error: unknown) => this.#fail(error),
     );

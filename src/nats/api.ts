@@ -7,6 +7,7 @@ import type { ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo } from "@na
 import { WindshiftError } from "../errors.ts";
 import type { NatsConnection, NoReply } from "./connection.ts";
 import { type JetStreamErrorBody, noReply, refusal, tooLate } from "./errors.ts";
+import { InFlightLimit, type Limits } from "./in-flight-limit.ts";
 import { type NatsMessage, statusCode } from "./message.ts";
 
 /** Settings of one API call. */
@@ -15,6 +16,8 @@ export interface ApiCall {
   readonly deadlineMs?: number | undefined;
   /** The call changes something: on failure the error says whether it may have. */
   readonly write?: boolean;
+  /** True once nobody waits for the answer any more: what has not begun by then never will. */
+  readonly isLeft?: () => boolean;
   /** Names for the error's metadata. */
   readonly names?: Readonly<Record<string, string>>;
 }
@@ -24,9 +27,31 @@ const NO_PAYLOAD = new Uint8Array(0);
 /** The JetStream API of one connection. */
 export class JetStreamApi {
   readonly connection: NatsConnection;
+  readonly #operations: InFlightLimit;
 
-  constructor(connection: NatsConnection) {
+  /** `limits` are for what runs `inTurn`; the server's own questions are few and never wait. */
+  constructor(connection: NatsConnection, limits: Limits) {
     this.connection = connection;
+    this.#operations = new InFlightLimit("operations on streams and consumers", limits);
+    connection.listen({
+      onConnected: () => undefined,
+      onDisconnected: () =>
+        this.#operations.refuseWaiting(noReply("not_sent", "to ask JetStream", { write: false, repeatable: true })),
+    });
+  }
+
+  /** Runs what one caller asked for, with all its requests, when it is its turn. Rejects where too many wait already. */
+  async inTurn<Result>(call: ApiCall, run: () => Promise<Result>): Promise<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const { deadlineMs = Infinity, write = false } = call;
+    this.#operations.enter({ deadlineMs, isWrite: write, bytes: 0, start: resolve, refuse: reject });
+    await promise;
+    try {
+      if (call.isLeft?.() === true) throw new WindshiftError("CANCELLED", "the client left before it was its turn");
+      return await run();
+    } finally {
+      this.#operations.leave();
+    }
   }
 
   /** Rejects with the project's error: what JetStream refused, or why there is no answer. */

@@ -6,7 +6,7 @@ import { WindshiftError } from "../errors.ts";
 import { type JetStreamApi, parseReply } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { JetStreamCode, jetStreamCode, noReply } from "./errors.ts";
-import { InFlightLimit, type Limited } from "./in-flight-limit.ts";
+import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
 import { type NatsMessage, eachHeader, headerValue, statusCode } from "./message.ts";
 
 /** A message as it is stored. */
@@ -33,12 +33,6 @@ export interface Progress {
   readonly isFollowed: boolean;
 }
 
-/** Bounds of a {@link Reader}. */
-export interface ReaderLimits {
-  readonly maxInFlight: number;
-  readonly maxWaiting: number;
-}
-
 /** Replicas answer their leader every second, and look for another after four at the soonest. */
 const FOLLOWED_NS = 2_000_000_000;
 const NO_PAYLOAD = new Uint8Array(0);
@@ -49,11 +43,11 @@ export class Reader {
   readonly #connection: NatsConnection;
   readonly #limit: InFlightLimit;
 
-  constructor(api: JetStreamApi, limits: ReaderLimits) {
+  constructor(api: JetStreamApi, limits: Limits) {
     const { connection } = api;
     this.#api = api;
     this.#connection = connection;
-    this.#limit = new InFlightLimit("reads", limits.maxInFlight, limits.maxWaiting);
+    this.#limit = new InFlightLimit("reads", limits);
     connection.listen({
       onConnected: () => undefined,
       onDisconnected: () =>
@@ -143,6 +137,7 @@ class Get implements Limited, ReplyHandler {
   readonly query: LeaderQuery | undefined;
   readonly deadlineMs: number;
   readonly isWrite = false;
+  readonly bytes = 0;
   deadlineFirst = false;
   readonly #reader: Reader;
   readonly #listener: GetListener;

@@ -9,7 +9,7 @@ import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal, tooLate } from "./errors.ts";
-import { InFlightLimit, type Limited } from "./in-flight-limit.ts";
+import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
 import { type NatsMessage, statusCode } from "./message.ts";
 
 /** A message to store. */
@@ -38,12 +38,6 @@ export interface PublishListener {
   onFailed(error: WindshiftError): void;
 }
 
-/** Bounds of a {@link Publisher}. */
-export interface PublisherLimits {
-  readonly maxInFlight: number;
-  readonly maxWaiting: number;
-}
-
 const RETRY_MS = 100;
 const RETRY_AFTER_MS = 500;
 /** Refusals of a cluster that has not caught up with itself; they pass. */
@@ -55,10 +49,10 @@ export class Publisher {
   readonly #connection: NatsConnection;
   readonly #limit: InFlightLimit;
 
-  constructor(api: JetStreamApi, limits: PublisherLimits) {
+  constructor(api: JetStreamApi, limits: Limits) {
     this.#api = api;
     this.#connection = api.connection;
-    this.#limit = new InFlightLimit("publishes", limits.maxInFlight, limits.maxWaiting);
+    this.#limit = new InFlightLimit("publishes", limits);
     this.#connection.listen({
       onConnected: () => undefined,
       onDisconnected: () =>
@@ -95,14 +89,22 @@ export class Publisher {
   }
 
   /** @internal */
-  left(): void {
-    this.#limit.leave();
+  left(publish: Publish): void {
+    this.#limit.leave(publish);
   }
 
-  /** @internal Tries again in a moment; false when the deadline comes first. */
+  /** @internal What is tried again counts as waiting until then; false where too many wait, and it was refused. */
+  standAside(publish: Publish): boolean {
+    return this.#limit.standAside(publish);
+  }
+
+  /** @internal One that stood aside is tried again in a moment; false when the deadline comes first. */
   again(publish: Publish): boolean {
-    if (Date.now() + RETRY_MS >= publish.message.deadlineMs) return false;
-    setTimeout(() => this.#limit.enter(publish), RETRY_MS);
+    if (Date.now() + RETRY_MS >= publish.message.deadlineMs) {
+      this.#limit.giveUp(publish);
+      return false;
+    }
+    setTimeout(() => this.#limit.comeBack(publish), RETRY_MS);
     return true;
   }
 
@@ -119,15 +121,20 @@ export class Publisher {
   /** @internal A publish found nobody listening: says why, or tries again. */
   async nobodyListens(publish: Publish): Promise<void> {
     const { subject, deadlineMs } = publish.message;
+    if (!this.#limit.standAside(publish)) return;
+    let stream: string | undefined;
     try {
-      const stream = await this.#api.streamOfSubject(subject, { deadlineMs });
-      if (stream === undefined) {
-        publish.fail(notBound(subject));
-      } else if (!this.again(publish)) {
-        publish.fail(noLeader(stream));
-      }
+      stream = await this.#api.streamOfSubject(subject, { deadlineMs });
     } catch (error) {
+      this.#limit.giveUp(publish);
       publish.fail(notStored(error));
+      return;
+    }
+    if (stream === undefined) {
+      this.#limit.giveUp(publish);
+      publish.fail(notBound(subject));
+    } else if (!this.again(publish)) {
+      publish.fail(noLeader(stream));
     }
   }
 }
@@ -137,6 +144,7 @@ class Publish implements Limited, ReplyHandler {
   readonly message: OutgoingMessage;
   readonly listener: PublishListener;
   readonly isWrite = true;
+  readonly bytes: number;
   deadlineFirst = false;
   /** JetStream is storing another message with the same id: if that one fails it stores this one, else it need not. */
   #hasTwin = false;
@@ -146,6 +154,7 @@ class Publish implements Limited, ReplyHandler {
     this.#publisher = publisher;
     this.message = message;
     this.listener = listener;
+    this.bytes = message.headers.length + message.payload.length;
   }
 
   get deadlineMs(): number {
@@ -161,7 +170,7 @@ class Publish implements Limited, ReplyHandler {
   }
 
   onReply(reply: NatsMessage): void {
-    this.#publisher.left();
+    this.#publisher.left(this);
     if (statusCode(reply) === 503) {
       void this.#publisher.nobodyListens(this);
       return;
@@ -183,12 +192,12 @@ class Publish implements Limited, ReplyHandler {
       this.finish(error);
       return;
     }
-    this.#publisher.left();
+    this.#publisher.left(this);
     void this.#publisher.notAcknowledged(this, error);
   }
 
   finish(error: WindshiftError): void {
-    this.#publisher.left();
+    this.#publisher.left(this);
     this.fail(error);
   }
 
@@ -200,7 +209,8 @@ class Publish implements Limited, ReplyHandler {
   #refused(error: WindshiftError): void {
     const code = jetStreamCode(error);
     this.#hasTwin = code === JetStreamCode.duplicateInProcess;
-    if (!PASSING.has(code) || !this.#publisher.again(this)) this.fail(error);
+    if (!PASSING.has(code)) this.fail(error);
+    else if (this.#publisher.standAside(this) && !this.#publisher.again(this)) this.fail(error);
   }
 
   /** Somebody answered before JetStream did, which may have stored it all the same. */

@@ -50,7 +50,7 @@ export class Stores {
   /** Makes the store if there is none; one that exists is taken as it is. */
   async ensure(store: string, call: ApiCall): Promise<void> {
     checkStoreName("store", store);
-    await writing(this.#ensure(store, call));
+    await writing(this.#api.inTurn({ ...call, write: true }, async () => this.#ensure(store, call)));
   }
 
   async #ensure(store: string, call: ApiCall): Promise<void> {

@@ -12,7 +12,10 @@ const LAST_SEQUENCE_NOT_READY = 10163;
 
 class Scene {
   readonly connection = new FakeConnection();
-  readonly reader = new Reader(new JetStreamApi(this.connection.as), { maxInFlight: 1, maxWaiting: 1 });
+  readonly reader = new Reader(new JetStreamApi(this.connection.as, { maxInFlight: 1, maxWaiting: 1 }), {
+    maxInFlight: 1,
+    maxWaiting: 1,
+  });
   readonly ends: (StoredMessage | WindshiftError | undefined)[] = [];
 
   get(deadlineMs = 30_000): void {
@@ -96,7 +99,10 @@ test.for([
 
 test("a write to the API whose deadline has passed is not sent", async () => {
   const { connection } = new Scene();
-  const update = new JetStreamApi(connection.as).updateStream({ name: "s" }, { deadlineMs: Date.now() });
+  const update = new JetStreamApi(connection.as, { maxInFlight: 1, maxWaiting: 1 }).updateStream(
+    { name: "s" },
+    { deadlineMs: Date.now() },
+  );
   await expect(update).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED", outcome: "not_stored", retryAfterMs: 500 });
   expect(connection.sent).toEqual([]);
 });

@@ -18,7 +18,10 @@ const NOT_FOUND = reply({ streams: null });
 /** A publisher that sends nothing, with one publish on its way. */
 class Scene {
   readonly connection = new FakeConnection();
-  readonly publisher = new Publisher(new JetStreamApi(this.connection.as), { maxInFlight: 1, maxWaiting: 1 });
+  readonly publisher = new Publisher(new JetStreamApi(this.connection.as, { maxInFlight: 1, maxWaiting: 1 }), {
+    maxInFlight: 1,
+    maxWaiting: 1,
+  });
   /** How the publishes ended, in this order. */
   readonly ends: (PublishAck | WindshiftError)[] = [];
 
@@ -294,4 +297,20 @@ describe("a publish that waits for its turn", () => {
     expect(scene.ends).toHaveLength(1);
     expect(scene.ends[0]).toMatchObject({ reason: "OVERLOADED", ...NOT_STORED, retryAfterMs: 100 });
   });
+});
+
+test("publishes that are to be tried again count as waiting: a stream without a leader piles up no more of them", async () => {
+  const scene = new Scene();
+  scene.publish();
+  scene.connection.take().handler.onReply(nobody());
+  const question = scene.connection.take();
+  scene.publish();
+  scene.connection.take().handler.onReply(nobody());
+  expect(scene.ends).toMatchObject([{ reason: "OVERLOADED", outcome: "not_stored", retryAfterMs: 100 }]);
+  expect({ inFlight: scene.publisher.inFlight, waiting: scene.publisher.waiting }).toEqual({ inFlight: 0, waiting: 1 });
+  question.handler.onReply(FOUND);
+  await scene.pass(100);
+  scene.connection.take().handler.onReply(STORED);
+  expect(scene.ends.slice(1)).toMatchObject([{ stream: "s", sequence: 7n }]);
+  expect({ inFlight: scene.publisher.inFlight, waiting: scene.publisher.waiting }).toEqual({ inFlight: 0, waiting: 0 });
 });
