@@ -189,18 +189,37 @@ test("a flood whose answers nobody reads stops the flood, not the server", async
   deaf.close();
 });
 
-test("one message with very many ids is answered with all of them", async ({ windshift, client }) => {
+test("one message with as many ids as are allowed is answered with all of them", async ({ windshift, client }) => {
   const source = await createSource(client, { events: 50 });
   const call = await client.subscribe(source.stream, source.consumer);
   await call.take(50);
-  const ids = Array.from({ length: 200_000 }, (_, index) => BigInt(index + 1));
+  const ids = Array.from({ length: 65_536 }, (_, index) => BigInt(index + 1));
   call.send({ case: "ack", value: { ids } });
   const working = workNormally(windshift);
   const { ids: acked, invalidIds, temporaryFailedIds } = await call.confirmation();
-  expect([acked.length, invalidIds.length, temporaryFailedIds.length]).toEqual([50, 199_950, 0]);
+  expect([acked.length, invalidIds.length, temporaryFailedIds.length]).toEqual([50, 65_486, 0]);
   await working;
   await call.cancel();
 });
+
+test.for(["ack", "reject", "ping"] as const)(
+  "one %s with more ids than that is refused",
+  async (kind, { client, jsm }) => {
+    const source = await createSource(client, { events: 1 });
+    const call = await client.subscribe(source.stream, source.consumer);
+    await call.event();
+    const ids = Array.from({ length: 1_000_000 }, (_, index) => BigInt(index + 1));
+    call.send({ case: kind, value: { ids } });
+    const error = await call.ended;
+    expect(error).toMatchObject({ status: "INVALID_ARGUMENT", reason: "INVALID_VALUE", fields: [`${kind}.ids`] });
+    expect(error?.message).toBe(`${kind}.ids: has more than 65536 ids; settle them in several messages`);
+    // Nothing of it was done: the event is handed back.
+    const other = await client.subscribe(source.stream, source.consumer);
+    expect((await other.event()).deliveryAttempt).toBe(2n);
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 1 });
+    await other.cancel();
+  },
+);
 
 test("opening and dropping 500 subscriptions leaves nothing behind", async () => {
   await using nats = await startNats({ config: 'http: "127.0.0.1:-1"' });

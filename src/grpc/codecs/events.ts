@@ -2,6 +2,7 @@
  * Hot path: the messages of publishing and consuming, coded by hand. Field numbers are those of
  * `proto/windshift/events/v1alpha1/events.proto`; a tag is number × 8 + wire type.
  */
+import { fieldError } from "../../errors.ts";
 import { type AnyMessage, type SecondsAndNanos, readAny, readTime, timeSize, writeTime } from "./shared.ts";
 import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
 
@@ -69,6 +70,9 @@ export interface SubscribeMessage {
   statusUpdates: boolean | undefined;
 }
 
+/** Ids that one message may settle: more than any sensible window, and few enough to hold up nobody else. */
+const MAX_IDS = 65_536;
+
 /** `EventsRequest` ← bytes. */
 export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
   const reader = new WireReader(bytes);
@@ -81,7 +85,7 @@ export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
       const settle: { kind: "ack" | "ping"; ids: Uint64[] } = message.kind === kind ? message : { kind, ids: [] };
       reader.message((r) => {
         for (let inner = r.tag(); inner !== 0; inner = r.tag()) {
-          if (inner === 8 || inner === 10) r.uint64s(inner, settle.ids);
+          if (inner === 8 || inner === 10) readIds(r, inner, settle);
           else r.skip(inner);
         }
       });
@@ -93,6 +97,15 @@ export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
     }
   }
   return message;
+}
+
+function readIds(
+  reader: WireReader,
+  tag: number,
+  { kind, ids }: { readonly kind: string; readonly ids: Uint64[] },
+): void {
+  if (reader.uint64s(tag, ids, MAX_IDS)) return;
+  throw fieldError("INVALID_VALUE", `${kind}.ids`, `has more than ${MAX_IDS} ids; settle them in several messages`);
 }
 
 function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
@@ -125,7 +138,7 @@ function readReject(reader: WireReader, into: EventsRequest): EventsRequest {
     into.kind === "reject" ? into : { kind: "reject", ids: [], permanently: undefined, delay: undefined };
   reader.message((r) => {
     for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
-      if (tag === 8 || tag === 10) r.uint64s(tag, message.ids);
+      if (tag === 8 || tag === 10) readIds(r, tag, message);
       else if (tag === 16) message.permanently = r.bool();
       else if (tag === 26) message.delay = readTime(r, message.delay);
       else r.skip(tag);

@@ -84,15 +84,17 @@ export class WireReader {
     return bytes;
   }
 
-  /** A repeated number, packed or not. */
-  uint64s(tag: number, into: Uint64[]): void {
+  /** A repeated number, packed or not. False: there are more than `max`, and the rest is not read. */
+  uint64s(tag: number, into: Uint64[], max: number): boolean {
     if ((tag & 7) === WIRE_VARINT) {
       into.push(this.uint64());
-      return;
+      return into.length <= max;
     }
     const end = this.#length();
-    while (this.#at < end) into.push(this.uint64());
+    while (this.#at < end && into.length <= max) into.push(this.uint64());
+    if (into.length > max) return false;
     if (this.#at !== end) throw new Error("a packed field is cut off");
+    return true;
   }
 
   /** Passes over a field that nobody here knows. */

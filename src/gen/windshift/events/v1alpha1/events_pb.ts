@@ -708,7 +708,7 @@ export const EventsRequest_SubscribeSchema: GenMessage<EventsRequest_Subscribe> 
 export type EventsRequest_Ack = Message<"windshift.events.v1alpha1.EventsRequest.Ack"> & {
   /**
    * Ids of events that this subscription holds. An id given twice is done the first time and invalid the second time.
-   * None: the confirmation is empty.
+   * None: the confirmation is empty. More than 65,536: `INVALID_ARGUMENT`.
    *
    * @generated from field: repeated uint64 ids = 1;
    */
@@ -730,7 +730,7 @@ export const EventsRequest_AckSchema: GenMessage<EventsRequest_Ack> = /*@__PURE_
 export type EventsRequest_Reject = Message<"windshift.events.v1alpha1.EventsRequest.Reject"> & {
   /**
    * Ids of events that this subscription holds. An id given twice is done the first time and invalid the second time.
-   * None: the confirmation is empty.
+   * None: the confirmation is empty. More than 65,536: `INVALID_ARGUMENT`.
    *
    * @generated from field: repeated uint64 ids = 1;
    */
@@ -767,7 +767,7 @@ export const EventsRequest_RejectSchema: GenMessage<EventsRequest_Reject> = /*@_
 export type EventsRequest_Ping = Message<"windshift.events.v1alpha1.EventsRequest.Ping"> & {
   /**
    * Ids of events that this subscription holds. An id given twice is done the first time and invalid the second time.
-   * None: the confirmation is empty.
+   * None: the confirmation is empty. More than 65,536: `INVALID_ARGUMENT`.
    *
    * @generated from field: repeated uint64 ids = 1;
    */
