@@ -18,11 +18,12 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
   {
     name: "consumers-a",
     actors: [
-      { kind: "subscriber", style: "one_by_one", consumer: "work", window: 5 },
+      { kind: "subscriber", style: "one_by_one", consumer: "work", window: 5, statusUpdates: true },
       { kind: "subscriber", style: "in_batches", consumer: "work", window: 20 },
       { kind: "subscriber", style: "rejecting", consumer: "work", window: 10 },
       { kind: "subscriber", style: "in_batches", consumer: "audit", window: 50 },
-      { kind: "subscriber", style: "one_by_one", consumer: "", window: 20 },
+      { kind: "subscriber", style: "one_by_one", consumer: "", window: 20, statusUpdates: true },
+      { kind: "subscriber", style: "in_batches", consumer: "work", window: 50, maxBytes: 1_000 },
     ],
   },
   {
@@ -32,7 +33,7 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
       { kind: "subscriber", style: "pinging", consumer: "work", window: 3 },
       { kind: "subscriber", style: "unruly", consumer: "work", window: 8 },
       { kind: "subscriber", style: "leaving", consumer: "work", window: 4 },
-      { kind: "subscriber", style: "in_batches", consumer: "audit", window: 3 },
+      { kind: "subscriber", style: "in_batches", consumer: "audit", window: 3, statusUpdates: true },
     ],
   },
 ];

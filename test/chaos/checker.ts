@@ -6,8 +6,10 @@ import { checkDrain } from "./checks/drain.ts";
 import { checkLife } from "./checks/life.ts";
 import { checkPublishes } from "./checks/publishes.ts";
 import { checkResume } from "./checks/resume.ts";
+import { checkRolling } from "./checks/rolling.ts";
 import { checkSettlements } from "./checks/settlements.ts";
 import { checkState } from "./checks/state.ts";
+import { checkStatus } from "./checks/status.ts";
 
 const CHECKS = [
   checkPublishes,
@@ -17,6 +19,8 @@ const CHECKS = [
   checkLife,
   checkResume,
   checkDrain,
+  checkRolling,
+  checkStatus,
   checkState,
 ];
 

@@ -17,11 +17,13 @@ export const FAULTS: Readonly<Record<FaultName, Fault>> = ALL;
 /** All names, in the order of the table. */
 export const FAULT_NAMES = Object.keys(ALL) as FaultName[];
 
+const CLIENTS: readonly FaultName[] = ["kill_client", "pause_client"];
+
 /** Names by what they break; those of one group are in each other's way. */
 export const FAULT_GROUPS: Readonly<Record<string, readonly FaultName[]>> = {
   nodes: namesOf(NODE_FAULTS),
-  links: namesOf(LINK_FAULTS),
-  processes: namesOf(PROCESS_FAULTS),
+  links: [...namesOf(LINK_FAULTS), ...CLIENTS],
+  servers: namesOf(PROCESS_FAULTS).filter((name) => !CLIENTS.includes(name)),
   others: [...namesOf(ABUSE_FAULTS), ...namesOf(STREAM_FAULTS)],
 };
 

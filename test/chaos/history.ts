@@ -14,6 +14,9 @@ export interface Lists {
 
 export type Kind = "ack" | "reject" | "terminate" | "ping";
 
+/** How a subscription fares, for those who asked. */
+export type Status = "ACTIVE" | "DISCONNECTED" | "CAUGHT_UP" | "DRAINING" | "UNSPECIFIED";
+
 /** An error as a client got it. */
 export interface Failure {
   readonly code: string;
@@ -39,8 +42,11 @@ export type Happening =
       readonly stream: string;
       readonly consumer: string;
       readonly window: number;
+      /** Bytes that it may hold, as NATS counts them; 0 is no limit. */
+      readonly maxBytes?: number;
       readonly server: number;
     }
+  | { readonly e: "status"; readonly sub: string; readonly state: Status }
   | { readonly e: "subscribed"; readonly sub: string; readonly timeoutMs: number }
   | {
       readonly e: "event";

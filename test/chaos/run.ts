@@ -1,5 +1,5 @@
 /** One round: start everything, break it by a schedule, heal it, let it come to rest, and judge what clients saw. */
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { check } from "./checker.ts";
 import type { ConsumerEnd, Evidence, Violation } from "./checks/evidence.ts";
 import { resumptions } from "./checks/resume.ts";
-import { CONSUMERS, SCENE, Topology } from "./cluster/topology.ts";
+import { AUDIT_LIMIT, CONSUMERS, SCENE, Topology } from "./cluster/topology.ts";
 import { FAULTS } from "./faults.ts";
 import type { FaultRecord, Running } from "./faults/fault.ts";
 import { clock, note, readHistories } from "./history.ts";
@@ -52,7 +52,7 @@ const QUIET_LIMIT_MS = 12_000;
 /** Runs a round. Rejects when the machinery itself fails, never for a broken promise. */
 export async function runRound(round: Round): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "windshift-chaos-"));
-  const size = { nodes: round.nodes ?? 3, servers: round.servers ?? 2 };
+  const size = { nodes: round.nodes ?? 3, servers: round.servers ?? 2, isTight: true };
   const random = new Random(round.seed);
   await using topology = await Topology.start(size, round.entry ?? SOURCES, folder, round.command);
   await topology.furnish();
@@ -74,10 +74,14 @@ export async function runRound(round: Round): Promise<Outcome> {
     if (!isQuiet)
       violations.push({ check: "stuck", text: `${name} did not get its calls done after everything was healed` });
   }
+  await Promise.all(topology.pending);
   const consumers = await rest(topology);
   await Promise.all(topology.clients.map(async (client) => client.stop(5_000)));
   violations.push(...(await checkLeftovers(topology, before)));
   const stored = await topology.admin.contents(SCENE.stream);
+  for (const [node, { log }] of topology.nats.nodes.entries()) {
+    await writeFile(join(folder, `node-${node}.log`), log.join("\n"));
+  }
   for (const crash of topology.crashes) violations.push({ check: "crash", text: crash });
   const mayBeCut = faults.some(({ effects }) => effects.includes("ends"));
   for (const one of topology.notes) judgeVictim(violations, one, mayBeCut);
@@ -172,7 +176,8 @@ async function rest({ admin }: Topology): Promise<ConsumerEnd[]> {
     const ends = await Promise.all(
       CONSUMERS.map(async (consumer) => {
         const info = await admin.insist(async (jsm) => jsm.consumers.info(SCENE.stream, consumer));
-        return { consumer, pending: info.num_pending, unsettled: info.num_ack_pending };
+        const limit = consumer === "audit" ? { limit: AUDIT_LIMIT } : {};
+        return { consumer, pending: info.num_pending, unsettled: info.num_ack_pending, ...limit };
       }),
     );
     const isDone = ends.every(({ pending, unsettled }) => pending === 0 && unsettled === 0);
@@ -187,6 +192,9 @@ function judgeVictim(
   { what, detail, ends }: Topology["notes"][number],
   mayBeCut: boolean,
 ): void {
+  if (what === "purged" && ends !== "OK" && !(mayBeCut && ends === "UNAVAILABLE")) {
+    violations.push({ check: "purged", text: `${detail}: ${String(ends)}` });
+  }
   if (what !== "victim") return;
   const allowed = mayBeCut ? ["NOT_FOUND", "UNAVAILABLE"] : ["NOT_FOUND"];
   if (typeof ends !== "string" && ends.every((end) => allowed.includes(end))) return;

@@ -48,7 +48,8 @@ export function singleFault(random: Random, name: FaultName, forMs?: number): Pl
   return [{ name, atMs: 0, forMs: forMs ?? lasting(random, name) }];
 }
 
+/** Short ones are as likely as long ones: as many between 1 and 4 s as between 4 and 16 s. */
 function lasting(random: Random, name: FaultName): number {
   const [min, max] = FAULTS[name].lasts;
-  return random.between(min, max);
+  return min === 0 ? random.between(min, max) : Math.round(min * (max / min) ** random.next());
 }

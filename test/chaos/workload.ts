@@ -31,6 +31,8 @@ export type Actor =
       readonly style: "one_by_one" | "in_batches" | "rejecting" | "pinging" | "unruly" | "leaving";
       readonly consumer: string;
       readonly window: number;
+      readonly maxBytes?: number;
+      readonly statusUpdates?: boolean;
     };
 
 const orders = JSON.parse(process.argv[2]!) as Orders;
@@ -80,7 +82,7 @@ async function run(actor: Actor, setting: Setting): Promise<void> {
     case "abuser":
       return runAbuser(setting, actor.abuse);
     case "subscriber":
-      return runSubscriber(setting, styleOf(actor, setting));
+      return runSubscriber(setting, { ...actor, ...styleOf(actor, setting) });
   }
 }
 

@@ -16,6 +16,8 @@ export interface ConsumerEnd {
   readonly consumer: string;
   readonly pending: number;
   readonly unsettled: number;
+  /** Events that all its subscriptions together may hold; undefined for no limit. */
+  readonly limit?: number;
 }
 
 /** All that is known of a run. */
@@ -60,6 +62,19 @@ export function stalledMs({ faults }: Evidence, from: number, to: number): numbe
 /** Whether a fault with this effect could show between `from` and `to`. */
 export function excused({ faults }: Evidence, effect: Effect, from: number, to: number, lingerMs = LINGER_MS): boolean {
   return faults.some(({ effects, start, end }) => effects.includes(effect) && start <= to && end + lingerMs >= from);
+}
+
+const MAX_LAG_MS = 500;
+
+/**
+ * Whether the machine gave everyone a turn between `from` and `to`: the suite itself was not kept waiting, and NATS answered
+ * its eye all the time. What fails without a fault on a machine that is used by others says nothing.
+ */
+export function hadItsTurn({ leaderships, lags = [] }: Evidence, from: number, to: number): boolean {
+  if (lags.some(({ t, ms }) => t + ms >= from && t <= to && ms > MAX_LAG_MS)) return false;
+  if (leaderships === undefined) return true;
+  // Unless it had only just begun to look.
+  return leaderships.some((one) => one.from <= from && one.to >= to);
 }
 
 /** When a majority of the nodes was killed at once: from then on acks of the last moment may be forgotten. */

@@ -1,9 +1,11 @@
 /** Promises 6 and 10: subscriptions end only for a reason; calls end in time, with a proper code. */
-import { type Evidence, type Of, type Violation, at, excused } from "./evidence.ts";
+import { type Evidence, type Of, type Violation, at, excused, hadItsTurn } from "./evidence.ts";
 
 const ENDS_LINGER_MS = 8_000;
 /** So long after a fault calls may still fail: elections, and the deadline of a call that began before. */
 const CALM_AFTER_MS = 12_000;
+/** A call takes so long at most. */
+const CALL_MS = 5_000;
 /** What the load of others may cost a call. */
 const FORBIDDEN_CODES = new Set(["UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED"]);
 
@@ -15,7 +17,9 @@ export function checkLife(evidence: Evidence): Violation[] {
     if (entry.e === "ended" && entry.by === "server") judgeEnd(entry);
     if (entry.e === "publish_failed" || (entry.e === "state_done" && entry.error !== undefined)) {
       const failure = entry.e === "publish_failed" ? entry : entry.error!;
-      const isCalm = evidence.faults.every(({ start, end }) => start > entry.t || end + CALM_AFTER_MS < entry.t);
+      const isCalm =
+        evidence.faults.every(({ start, end }) => start > entry.t || end + CALM_AFTER_MS < entry.t) &&
+        hadItsTurn(evidence, entry.t - CALL_MS, entry.t);
       if (isCalm && ["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(failure.code)) {
         add("calm", `${failure.code} ${failure.reason ?? ""} (${failure.text ?? ""}) at ${at(evidence, entry.t)}`);
       }

@@ -1,7 +1,11 @@
 /** One subscription after another of a consumer; what to do with the events is the style's business. */
-import { type Event, type EventsResponse } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import {
+  type Event,
+  type EventsResponse,
+  SubscriptionStatus_State,
+} from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { CallError, type EventsCall, textOf } from "../../support/client.ts";
-import type { Kind, Lists } from "../history.ts";
+import type { Kind, Lists, Status } from "../history.ts";
 import { type Setting, failureOf, wait } from "./actor.ts";
 import { Endpoint } from "./endpoint.ts";
 
@@ -19,11 +23,18 @@ export interface SubscriberStyle {
   /** Empty for an ephemeral one, which is made once. */
   readonly consumer: string;
   readonly window: number;
+  /** Bytes that it may hold besides; 0 for no limit. */
+  readonly maxBytes?: number;
+  /** Whether it is to be told how it fares. */
+  readonly statusUpdates?: boolean;
   onOpen?(subscription: OpenSubscription): void;
   onEvent(id: number, attempt: number, subscription: OpenSubscription): void;
   onConfirmed?(kind: Kind, lists: Lists, subscription: OpenSubscription): void;
 }
 
+const STATES = new Map<number, Status>(
+  Object.entries(SubscriptionStatus_State).map(([name, state]) => [state, name as Status]),
+);
 const SILENCE_MS = 4_000;
 const RETRY_MS = 150;
 
@@ -61,11 +72,11 @@ async function subscribeOnce(
   sub: string,
 ): Promise<void> {
   const { stream } = scene;
-  const { consumer, window } = style;
+  const { consumer, window, maxBytes = 0, statusUpdates = false } = style;
   const over = new AbortController();
   let byClient = false;
   let heardAt = performance.now();
-  history.add({ e: "subscribe", sub, stream, consumer, window, server: endpoint.server });
+  history.add({ e: "subscribe", sub, stream, consumer, window, maxBytes, server: endpoint.server });
   const call = endpoint.client.events();
   const open: OpenSubscription = {
     window,
@@ -100,7 +111,9 @@ async function subscribeOnce(
       const timeoutMs = Number(processingTimeout!.seconds) * 1_000 + processingTimeout!.nanos / 1_000_000;
       history.add({ e: "subscribed", sub, timeoutMs });
       style.onOpen?.(open);
-    } else if (response.case !== undefined && response.case !== "status") {
+    } else if (response.case === "status") {
+      history.add({ e: "status", sub, state: STATES.get(response.value.state) ?? "UNSPECIFIED" });
+    } else if (response.case !== undefined) {
       const kind = response.case.replace("Confirmation", "") as Kind;
       const lists = {
         ids: response.value.ids.map(Number),
@@ -111,7 +124,8 @@ async function subscribeOnce(
       style.onConfirmed?.(kind, lists, open);
     }
   });
-  call.send({ case: "subscribe", value: { stream, consumer, maxProcessingEvents: BigInt(window) } });
+  const limits = { maxProcessingEvents: BigInt(window), maxProcessingBytes: BigInt(maxBytes) };
+  call.send({ case: "subscribe", value: { stream, consumer, ...limits, statusUpdates } });
   const watch = setInterval(() => {
     if (performance.now() - heardAt < SILENCE_MS) return;
     heardAt = performance.now();

@@ -3,7 +3,7 @@
  * is answered, because the cluster is being broken at the same time.
  */
 import { type JetStreamManager, jetstream, jetstreamManager } from "@nats-io/jetstream";
-import type { NatsConnection } from "@nats-io/nats-core";
+import type { MsgHdrs, NatsConnection } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -12,6 +12,8 @@ export interface Stored {
   readonly id: number;
   readonly key: string | undefined;
   readonly text: string;
+  /** Its size as NATS counts it, without the subject for its acknowledgement. */
+  readonly bytes?: number;
 }
 
 const ATTEMPT_MS = 2_000;
@@ -91,7 +93,8 @@ export class Admin implements AsyncDisposable {
       const stored: Stored[] = [];
       for await (const message of messages) {
         const key = message.headers?.get("Nats-Msg-Id");
-        stored.push({ id: message.seq, key: key === "" ? undefined : key, text: readText(message.data) });
+        const bytes = message.subject.length + headerBytes(message.headers) + message.data.length;
+        stored.push({ id: message.seq, key: key === "" ? undefined : key, text: readText(message.data), bytes });
       }
       if (stored.length < state.messages) throw new Error(`read ${stored.length} of ${state.messages} messages`);
       return stored;
@@ -101,6 +104,14 @@ export class Admin implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection.close();
   }
+}
+
+/** `NATS/1.0`, a line for each value, and an empty one. */
+function headerBytes(headers: MsgHdrs | undefined): number {
+  if (headers === undefined) return 0;
+  let bytes = "NATS/1.0\r\n\r\n".length;
+  for (const [name, values] of headers) for (const value of values) bytes += `${name}: ${value}\r\n`.length;
+  return bytes;
 }
 
 /** The text in a marshalled `StringValue`. */

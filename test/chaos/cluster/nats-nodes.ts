@@ -2,12 +2,24 @@
  * A JetStream cluster whose routes go through links. Nodes advertise an address where nobody listens, so that the routes
  * they were configured with are the only ones there are, and they tell clients of no other node.
  */
+import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { findServerBinary } from "../../../src/nats/embedded-binary.ts";
 import { type NatsServer, startNats } from "../../support/nats.ts";
+import { Disks } from "./disks.ts";
 import { Link } from "../proxy.ts";
 import { unusedPort } from "./ports.ts";
 
 const START_LIMIT_MS = 30_000;
+
+interface Tight {
+  /** The file with the account. */
+  readonly limits: string;
+  readonly disks: Disks | undefined;
+  readonly program: string | undefined;
+}
 
 /** Of a node's monitoring. */
 interface Jsz {
@@ -25,20 +37,27 @@ export class NatsNodes implements AsyncDisposable {
   readonly #monitorPorts: readonly number[];
   readonly #stack: AsyncDisposableStack;
   readonly #down = new Set<number>();
+  /** Small disks, one for each node; undefined where they share the one of the machine. */
+  readonly disks: Disks | undefined;
+  readonly #limits: string | undefined;
 
   private constructor(
     nodes: readonly NatsServer[],
     routes: readonly (readonly (Link | undefined)[])[],
     monitorPorts: readonly number[],
     stack: AsyncDisposableStack,
+    tight: Tight | undefined,
   ) {
     this.nodes = nodes;
     this.routes = routes;
     this.#monitorPorts = monitorPorts;
     this.#stack = stack;
+    this.disks = tight?.disks;
+    this.#limits = tight?.limits;
   }
 
-  static async start(size: number): Promise<NatsNodes> {
+  /** `folder`: where small disks and the limits of the account are kept; without it neither can be full. */
+  static async start(size: number, folder?: string): Promise<NatsNodes> {
     await using stack = new AsyncDisposableStack();
     const take = async (): Promise<number[]> => Promise.all(Array.from({ length: size }, () => unusedPort()));
     const [clientPorts, clusterPorts, monitorPorts] = await Promise.all([take(), take(), take()]);
@@ -53,6 +72,7 @@ export class NatsNodes implements AsyncDisposable {
         ),
       ),
     );
+    const tight = folder === undefined ? undefined : await makeTight(folder, size, stack);
     const nodes = await Promise.all(
       indexes.map(async (index) => {
         const urls = routes[index]!.flatMap((link) => (link === undefined ? [] : [`nats://127.0.0.1:${link.port}`]));
@@ -63,10 +83,14 @@ export class NatsNodes implements AsyncDisposable {
             `  advertise: "127.0.0.1:${closed}", routes: ${JSON.stringify(urls)} }`,
           );
         }
-        return stack.use(await startNats({ config: config.join("\n"), port: clientPorts[index]! }));
+        // Relative to the folder that the node gets, next to ours.
+        if (tight !== undefined) config.push(`include "${relative(join(tmpdir(), "node"), tight.limits)}"`);
+        const { disks, program: binary } = tight ?? {};
+        const disk = disks === undefined ? {} : { storeDir: disks.folder(index), ...(binary && { binary }) };
+        return stack.use(await startNats({ config: config.join("\n"), port: clientPorts[index]!, ...disk }));
       }),
     );
-    const cluster = new NatsNodes(nodes, routes, monitorPorts, stack.move());
+    const cluster = new NatsNodes(nodes, routes, monitorPorts, stack.move(), tight);
     await cluster.ready();
     return cluster;
   }
@@ -94,6 +118,13 @@ export class NatsNodes implements AsyncDisposable {
 
   signal(node: number, signal: NodeJS.Signals): void {
     if (!this.#down.has(node)) process.kill(this.nodes[node]!.pid, signal);
+  }
+
+  /** What the account may store in files, in bytes; undefined for no limit. */
+  async limitAccount(bytes: number | undefined): Promise<void> {
+    if (this.#limits === undefined) throw new Error("these nodes were started without limits");
+    await writeFile(this.#limits, account(bytes));
+    for (const node of this.running) this.signal(node, "SIGHUP");
   }
 
   /** All links that lead to or from a node. */
@@ -145,4 +176,19 @@ export class NatsNodes implements AsyncDisposable {
     const followers = views.flatMap((view) => view?.meta_cluster?.replicas ?? []);
     return followers.filter(({ current, offline }) => current && offline !== true).length === this.nodes.length - 1;
   }
+}
+
+async function makeTight(folder: string, size: number, stack: AsyncDisposableStack): Promise<Tight> {
+  const limits = join(folder, "account.conf");
+  await writeFile(limits, account(undefined));
+  const disks = await Disks.make(folder, size);
+  if (disks === undefined) return { limits, disks, program: undefined };
+  stack.use(disks);
+  return { limits, disks, program: await disks.program(folder, await findServerBinary()) };
+}
+
+/** The account that everyone who gives no name is in. */
+function account(bytes: number | undefined): string {
+  const jetstream = bytes === undefined ? "enabled" : `{ max_file: ${bytes}, max_mem: 10MB }`;
+  return `accounts { CHAOS { jetstream: ${jetstream}, users: [{ user: chaos, password: chaos }] } }\nno_auth_user: chaos\n`;
 }

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { connect } from "node:net";
 import { spawnBound } from "./spawn.ts";
 
-const START_LIMIT_MS = 20_000;
+const START_LIMIT_MS = 60_000;
 /** Several times the grace that servers get for their drain. */
 const STOP_LIMIT_MS = 15_000;
 const PRELOAD = fileURLToPath(new URL("preload.ts", import.meta.url));

@@ -2,7 +2,8 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 
-const SETPRIV = "/usr/bin/setpriv";
+/** From util-linux. */
+export const SETPRIV = "/usr/bin/setpriv";
 
 /** Starts Node with these arguments. */
 export function spawnNode(args: readonly string[], options: SpawnOptions): ChildProcess {

@@ -15,10 +15,14 @@ import { ServerProcess } from "./server-process.ts";
 export interface Size {
   readonly nodes: number;
   readonly servers: number;
+  /** Disks and the account of NATS are such that they can be full. */
+  readonly isTight?: boolean;
 }
 
 /** Names of the main stream and store, and what else the workload knows. */
 export const SCENE = { stream: "orders", store: "carts", timeoutMs: 4_000 } as const;
+/** Events that all subscriptions of `audit` together may hold. */
+export const AUDIT_LIMIT = 40;
 /** Durable consumers of the main stream: every stored event has to reach each. */
 export const CONSUMERS = ["work", "audit"] as const;
 
@@ -35,7 +39,10 @@ export class Topology implements AsyncDisposable {
   readonly clients: ClientProcess[] = [];
   /** What faults saw that they judge themselves. */
   readonly notes: { readonly what: string; readonly detail: string; readonly ends: string | readonly string[] }[] = [];
+  /** What has to be waited for once everything is healed. */
+  readonly pending: Promise<unknown>[] = [];
   readonly folder: string;
+  readonly #healed = Promise.withResolvers<void>();
   readonly #stack: AsyncDisposableStack;
 
   private constructor(
@@ -55,7 +62,7 @@ export class Topology implements AsyncDisposable {
   static async start(size: Size, entry: string, folder: string, command?: string): Promise<Topology> {
     await using stack = new AsyncDisposableStack();
     mkdirSync(join(folder, "history"), { recursive: true });
-    const nats = stack.use(await NatsNodes.start(size.nodes));
+    const nats = stack.use(await NatsNodes.start(size.nodes, size.isTight === true ? folder : undefined));
     const urls = nats.nodes.map(({ url }) => url);
     const admin = stack.use(await Admin.open(urls));
     const eye = stack.use(await Eye.open(urls, SCENE.stream));
@@ -123,6 +130,7 @@ export class Topology implements AsyncDisposable {
           subjects: [`${stream}.>`],
           from: { pointer: { case: "start", value: true } },
           processingTimeout: { seconds: BigInt(timeoutMs / 1000), nanos: 0 },
+          ...(name === "audit" ? { maxProcessingEvents: BigInt(AUDIT_LIMIT) } : {}),
         }),
       );
     }
@@ -163,8 +171,14 @@ export class Topology implements AsyncDisposable {
     return client;
   }
 
+  /** Resolves when no fault is in force any more. */
+  get healed(): Promise<void> {
+    return this.#healed.promise;
+  }
+
   /** Every link, as it should be. */
   heal(): void {
+    this.#healed.resolve();
     for (const link of [...this.natsLinks, ...this.clientLinks, ...this.nats.routes].flat()) link?.heal();
   }
 

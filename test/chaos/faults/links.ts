@@ -53,7 +53,7 @@ export const LINK_FAULTS = {
   nats_away: {
     what: "no server reaches NATS",
     effects: ["stalls"],
-    lasts: [2_000, 15_000],
+    lasts: [2_000, 60_000],
     start: async (context) => {
       const all = context.topology.natsLinks;
       const taken = all.filter((links) => context.claim("nats links", [links]) !== undefined);

@@ -42,7 +42,7 @@ function paused(what: string, choice: Choice): Fault {
   return {
     what: `SIGSTOP of ${what}`,
     effects: ["nodes", "stale", "stalls"],
-    lasts: [1_000, 12_000],
+    lasts: [1_000, 60_000],
     start: async (context) => {
       const { nats } = context.topology;
       const node = await claimNode(context, choice);
@@ -140,6 +140,27 @@ export const NODE_FAULTS = {
   pause_follower: paused("a follower", follower),
   step_down_stream: stepDown("the stream", `STREAM.LEADER.STEPDOWN.${SCENE.stream}`),
   step_down_consumer: stepDown("the consumer", `CONSUMER.LEADER.STEPDOWN.${SCENE.stream}.work`),
+  disk_full: {
+    what: "the disk of a node is full; room is made, and the node restarted",
+    effects: ["nodes", "kills", "stalls", "full"],
+    lasts: [1_000, 8_000],
+    start: async (context) => {
+      const { nats } = context.topology;
+      const { disks } = nats;
+      const node = disks === undefined ? undefined : context.claim("node", nats.running);
+      if (disks === undefined || node === undefined) return undefined;
+      await disks.fill(node);
+      return {
+        detail: `node ${node}`,
+        end: async () => {
+          await disks.clear(node);
+          // nats-server leaves JetStream switched off on a node that had no room.
+          await nats.stop(node);
+          await nats.start(node);
+        },
+      };
+    },
+  },
   partition_leader: onRoutes(
     "the stream's leader hears and reaches no other node",
     ["nodes", "stale", "stalls"],

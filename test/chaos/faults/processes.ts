@@ -52,7 +52,7 @@ export const PROCESS_FAULTS = {
   pause_server: {
     what: "SIGSTOP of a server",
     effects: ["stalls", "ends"],
-    lasts: [1_000, 10_000],
+    lasts: [1_000, 60_000],
     start: async (context) => {
       const server = claimServer(context);
       if (server === undefined) return undefined;
@@ -97,7 +97,7 @@ export const PROCESS_FAULTS = {
   pause_client: {
     what: "SIGSTOP of a client",
     effects: ["stalls", "ends"],
-    lasts: [1_000, 10_000],
+    lasts: [1_000, 60_000],
     start: async (context) => {
       const client = claimClient(context);
       if (client === undefined) return undefined;
