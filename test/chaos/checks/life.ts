@@ -41,6 +41,9 @@ export function checkLife(evidence: Evidence): Violation[] {
     const isExcused = excused(evidence, "ends", entry.t, entry.t, ENDS_LINGER_MS);
     if (!halfClosed && isExcused && (entry.code === "UNAVAILABLE" || entry.code === "CANCELLED")) return;
     if (halfClosed && evidence.entries.some((other) => other.e === "half_close" && other.sub === entry.sub)) return;
+    // A machine that gave it no turn kept it from answering the server's pings, or the server from reading the answers.
+    const wasCut = entry.code === "UNAVAILABLE" && entry.reason === undefined;
+    if (wasCut && !hadItsTurn(evidence, entry.t - CALL_MS, entry.t)) return;
     const why = `${entry.code ?? "OK"} ${entry.reason ?? ""} (${entry.text ?? ""})`;
     add("ended", `${entry.sub} ended at ${at(evidence, entry.t)} without a cause: ${why}`);
   }

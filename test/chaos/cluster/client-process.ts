@@ -76,7 +76,7 @@ export class ClientProcess implements AsyncDisposable {
   /** Makes no new work; false when it did not get there in time. */
   async quiet(limitMs: number): Promise<boolean> {
     if (!this.isRunning) return true;
-    this.#child!.send("quiet");
+    this.#tell("quiet");
     const end = performance.now() + limitMs;
     while (!this.#isQuiet && this.isRunning && performance.now() < end) {
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -88,7 +88,7 @@ export class ClientProcess implements AsyncDisposable {
   async stop(limitMs: number): Promise<boolean> {
     if (!this.isRunning) return true;
     const closed = once(this.#child!, "close");
-    this.#child!.send("stop");
+    this.#tell("stop");
     let late = false;
     const timer = setTimeout(() => {
       late = true;
@@ -98,6 +98,11 @@ export class ClientProcess implements AsyncDisposable {
     await closed;
     clearTimeout(timer);
     return !late;
+  }
+
+  /** One that ends in this moment does not need to be told. */
+  #tell(what: "quiet" | "stop"): void {
+    this.#child!.send(what, () => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
