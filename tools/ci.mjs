@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 
 const MINUTE_MS = 60_000;
 const COMMITS = 50;
+/** The fault suite runs what is shipped. */
+const BUILT = "dist/main.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const bin = join(root, "node_modules", ".bin");
@@ -102,12 +104,19 @@ check("docker-compose.yml", () => {
   run("docker", ["compose", "--profile", "server", "config", "--quiet"]);
 });
 
+check("chaos: a minute of random faults", () =>
+  run("node", ["test/chaos/main.ts", "--minutes", "1", "--entry", BUILT], { timeout: 6 * MINUTE_MS }),
+);
+
 console.log("\n=== tests");
 const report = join(temporary, "tests.json");
 let testsFailed = "";
 try {
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  run("npm", ["test", "--", "--coverage", "--coverage.reportOnFailure", ...reporters], { timeout: 16 * MINUTE_MS });
+  run("npm", ["test", "--", "--coverage", "--coverage.reportOnFailure", ...reporters], {
+    timeout: 16 * MINUTE_MS,
+    settings: { CHAOS_ENTRY: BUILT },
+  });
 } catch (error) {
   testsFailed = error.message;
 }

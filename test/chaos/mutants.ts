@@ -58,6 +58,20 @@ export const MUTANTS = {
     edits: [["    this.#pull.grant(this.window);", "    this.#pull.grant(this.window + 1);"]],
     finds: ["credit"],
   },
+  bytes_ignored: {
+    what: "the limit in bytes is not kept",
+    file: "events/subscription.ts",
+    edits: [["        window: Number(spec.maxProcessingBytes || Infinity),", "        window: Infinity,"]],
+    finds: ["credit"],
+  },
+  consumer_limit_ignored: {
+    what: "the limit of all subscriptions of a consumer is not set",
+    file: "events/consumers.ts",
+    edits: [["      max_ack_pending: limit(spec.maxProcessingEvents),", "      max_ack_pending: limit(undefined),"]],
+    fault: "nats_away",
+    forMs: 2_000,
+    finds: ["credit"],
+  },
   expired_accepted: {
     what: "an entry whose time ran out is accepted",
     file: "events/ledger.ts",
@@ -88,6 +102,44 @@ export const MUTANTS = {
     fault: "nats_away",
     forMs: 8_000,
     finds: ["crash", "resume", "stuck", "lost"],
+  },
+  given_up_after_20_s: {
+    what: "after 20 s without NATS nobody tries again",
+    file: "nats/connection.ts",
+    edits: [
+      [
+        '"lost the connection to NATS");\n          this.#lost();',
+        '"lost the connection to NATS");\n          this.#lost();\n' +
+          "          setTimeout(() => { if (!this.#connected) { this.#closed = true; void client.close(); } }, 20_000);",
+      ],
+    ],
+    fault: "nats_away",
+    forMs: 25_000,
+    finds: ["crash", "resume", "stuck", "lost", "leftovers"],
+  },
+  rare_heartbeats: {
+    what: "a leader that forgot what was asked for is noticed after 20 s",
+    file: "events/subscription.ts",
+    edits: [["const CLUSTER_HEARTBEAT_MS = 500;", "const CLUSTER_HEARTBEAT_MS = 10_000;"]],
+    fault: "cut_routes",
+    forMs: 1_000,
+    finds: ["resume"],
+  },
+  disconnection_untold: {
+    what: "a subscription that asked is not told that NATS is away",
+    file: "nats/pull.ts",
+    edits: [["    this.#tooFewBytes = 0;\n    this.#handler.onReachable(false);", "    this.#tooFewBytes = 0;"]],
+    fault: "nats_away",
+    forMs: 13_000,
+    finds: ["status"],
+  },
+  draining_untold: {
+    what: "a subscription that asked is not told that its server drains",
+    file: "grpc/consume-loop.ts",
+    edits: [['      if (this.#statusUpdates) this.#send({ kind: "status", state: State.DRAINING });\n', ""]],
+    fault: "term_server",
+    forMs: 3_000,
+    finds: ["status"],
   },
   no_repull: {
     what: "a subscription does not pull again after NATS came back",

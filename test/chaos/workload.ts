@@ -92,7 +92,7 @@ function styleOf(actor: Extract<Actor, { kind: "subscriber" }>, { random, scene 
     case "one_by_one":
       return oneByOne(consumer, window);
     case "in_batches":
-      return inBatches(consumer, window, 250);
+      return inBatches(consumer, window, 150);
     case "rejecting":
       return rejecting(consumer, window, random);
     case "pinging":

@@ -22,7 +22,7 @@ export interface Size {
 /** Names of the main stream and store, and what else the workload knows. */
 export const SCENE = { stream: "orders", store: "carts", timeoutMs: 4_000 } as const;
 /** Events that all subscriptions of `audit` together may hold. */
-export const AUDIT_LIMIT = 40;
+export const AUDIT_LIMIT = 20;
 /** Durable consumers of the main stream: every stored event has to reach each. */
 export const CONSUMERS = ["work", "audit"] as const;
 

@@ -3,7 +3,7 @@ import { check } from "../../chaos/checker.ts";
 import type { Evidence } from "../../chaos/checks/evidence.ts";
 import { isLinearizable } from "../../chaos/checks/linearizable.ts";
 import type { FaultRecord } from "../../chaos/faults/fault.ts";
-import type { Entry, Happening, StateCall } from "../../chaos/history.ts";
+import type { Entry, Happening, StateCall, Status } from "../../chaos/history.ts";
 
 const SUBSCRIBE = { e: "subscribe", sub: "s", stream: "orders", consumer: "work", window: 2, server: 0 } as const;
 const OTHER = { ...SUBSCRIBE, sub: "o" } as const;
@@ -21,6 +21,10 @@ function published(id: number): Happening[] {
 
 function event(id: number, sub = "s", attempt = 1): Happening {
   return { e: "event", sub, id, key: `k${id}`, text: `k${id}`, attempt };
+}
+
+function status(state: Status, sub = "s"): Happening {
+  return { e: "status", sub, state };
 }
 
 function acked(id: number, sub = "s"): Happening[] {
@@ -249,6 +253,93 @@ test.each<[string, string, () => Evidence]>([
           { e: "ended", sub: "s", by: "client", code: "CANCELLED" },
         ),
         { consumers: [], leaderships: [{ consumer: "work", leader: "node-0", from: 1_030, to: 9_000 }] },
+      ),
+  ],
+  [
+    "more bytes than the window has",
+    "credit",
+    () => {
+      const entries = history(
+        published(1),
+        published(2),
+        { ...SUBSCRIBE, maxBytes: 300 },
+        SUBSCRIBED,
+        event(1),
+        event(2),
+      );
+      return evidence(entries, {
+        consumers: [],
+        stored: [1, 2].map((id) => ({ id, key: `k${id}`, text: `k${id}`, bytes: 200 })),
+      });
+    },
+  ],
+  [
+    "more events than all subscriptions of a consumer may hold",
+    "credit",
+    () => {
+      const entries = history(
+        published(1),
+        published(2),
+        SUBSCRIBE,
+        SUBSCRIBED,
+        OTHER,
+        OTHER_SUBSCRIBED,
+        event(1),
+        event(2, "o"),
+      );
+      return evidence(entries, { consumers: [{ consumer: "work", pending: 0, unsettled: 0, limit: 1 }] });
+    },
+  ],
+  [
+    "a status that is told twice",
+    "status",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), status("DISCONNECTED"), status("DISCONNECTED")), {
+        consumers: [],
+      }),
+  ],
+  [
+    "an event after the server said that it drains",
+    "status",
+    () =>
+      evidence(history(published(1), SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), status("DRAINING"), event(1)), {
+        consumers: [],
+      }),
+  ],
+  [
+    "a drain that was not told",
+    "status",
+    () =>
+      evidence(
+        history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), {
+          e: "ended",
+          sub: "s",
+          by: "server",
+          code: "UNAVAILABLE",
+          reason: "SERVER_DRAINING",
+        }),
+        { consumers: [] },
+      ),
+  ],
+  [
+    "an outage that was not told",
+    "status",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), 20_000, { e: "client", phase: "stopped" }), {
+        consumers: [],
+        faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "2 servers")],
+      }),
+  ],
+  [
+    "a publish that fails in a rolling restart, however often it is repeated",
+    "rolling",
+    () =>
+      evidence(
+        history(
+          { e: "publish", by: "p", key: "k1", retries: true },
+          { e: "publish_failed", by: "p", key: "k1", code: "UNAVAILABLE", outcome: "unknown" },
+        ),
+        { consumers: [], faults: [fault("rolling_restart", ["ends"], 900, 9_000, "all")] },
       ),
   ],
   [
