@@ -64,6 +64,7 @@ const KINDS: Readonly<Record<string, (place: Place) => Promise<Sample>>> = {
   term: afterTerm,
 };
 
+let failed = 0;
 const folder = await mkdtemp(join(tmpdir(), "windshift-measure-"));
 try {
   await using topology = await Topology.start({ nodes: 3, servers: 2 }, values.entry ?? SOURCES, folder);
@@ -77,20 +78,27 @@ try {
   for (const [kind, once] of Object.entries(KINDS)) {
     if (values.only !== undefined && values.only !== kind) continue;
     const samples: Sample[] = [];
-    for (let n = 0; n < TIMES; n++) samples.push(await sample(topology, `${kind}-${n}`, once));
+    for (let n = 0; n < TIMES; n++) {
+      try {
+        samples.push(await sample(topology, `${kind}-${n}`, once));
+      } catch (error) {
+        failed += 1;
+        process.stderr.write(`${kind}-${n} failed: ${String((error as Error).stack)}\n`);
+      }
+    }
     report(samples);
   }
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
-process.exit(0);
+process.exit(failed === 0 ? 0 : 1);
 
 function report(samples: readonly Sample[]): void {
   for (const counted of Object.keys(samples[0] ?? {})) {
     const sorted = samples.map((one) => one[counted]!).toSorted((a, b) => a - b);
     const middle = sorted.length / 2;
     const median = (sorted[Math.ceil(middle) - 1]! + sorted[Math.floor(middle)]!) / 2;
-    print(`| ${counted} | ${Math.round(median)} | ${Math.round(sorted.at(-1)!)} |`);
+    print(`| ${counted}, ${sorted.length} samples | ${Math.round(median)} | ${Math.round(sorted.at(-1)!)} |`);
   }
 }
 
@@ -106,8 +114,9 @@ async function sample(topology: Topology, name: string, once: (place: Place) => 
   await atRest(topology, consumer);
   const late = new AbortController();
   try {
-    const tooLate = delay(SAMPLE_LIMIT_MS, undefined, { signal: late.signal }).then(() => {
-      throw new Error(`${name}: no event within ${SAMPLE_LIMIT_MS} ms`);
+    const tooLate = delay(SAMPLE_LIMIT_MS, undefined, { signal: late.signal }).then(async () => {
+      const info = await admin.jsm.consumers.info(stream, consumer).catch(String);
+      throw new Error(`no event within ${SAMPLE_LIMIT_MS} ms; the consumer: ${JSON.stringify(info)}`);
     });
     tooLate.catch(() => undefined);
     return await Promise.race([once({ topology, consumer, subject, clients: [first, second] }), tooLate]);
