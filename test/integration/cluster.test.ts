@@ -257,7 +257,7 @@ test("a subscription goes on when all nodes were killed after its consumer was e
   await expect.poll(async () => created().catch(() => before), PATIENT).not.toBe(before);
 
   // Whose delivery it is nobody can tell any more: it is not settled, and comes again.
-  expect((await call.take(2)).map(({ id }) => id).toSorted()).toEqual([1n, 2n]);
+  expect(new Set((await call.take(2)).map(({ id }) => id))).toEqual(new Set([1n, 2n]));
   await call.ackNow(1n);
   await call.ackNow(2n);
   await expect
