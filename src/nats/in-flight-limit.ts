@@ -78,7 +78,7 @@ export class InFlightLimit {
   }
 
   /** One that was started is done: the next begins. */
-  leave({ bytes } = NOTHING): void {
+  leave({ bytes }: Pick<Limited, "bytes"> = NOTHING): void {
     this.#bytes -= bytes;
     this.#inFlight -= 1;
     if (this.#isStarting) return;
