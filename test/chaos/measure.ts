@@ -10,7 +10,7 @@
  * a consumer of its own, which gets one subject from now on, and waits for a cluster at rest before it begins: nothing of
  * one sample can be seen in the next.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -115,8 +115,7 @@ async function sample(topology: Topology, name: string, once: (place: Place) => 
   const late = new AbortController();
   try {
     const tooLate = delay(SAMPLE_LIMIT_MS, undefined, { signal: late.signal }).then(async () => {
-      const info = await admin.jsm.consumers.info(stream, consumer).catch(String);
-      throw new Error(`no event within ${SAMPLE_LIMIT_MS} ms; the consumer: ${JSON.stringify(info)}`);
+      throw new Error(`no event within ${SAMPLE_LIMIT_MS} ms\n${await stateOf(topology, consumer)}`);
     });
     tooLate.catch(() => undefined);
     return await Promise.race([once({ topology, consumer, subject, clients: [first, second] }), tooLate]);
@@ -130,6 +129,19 @@ async function sample(topology: Topology, name: string, once: (place: Place) => 
     await nats.ready();
     await admin.insist(async (jsm) => jsm.consumers.delete(stream, consumer));
   }
+}
+
+/** For whoever looks into a sample without an event: what JetStream and the servers say. */
+async function stateOf({ admin, servers, folder: logs }: Topology, consumer: string): Promise<string> {
+  const info = await admin.jsm.consumers.info(stream, consumer).catch(String);
+  const lines = [`consumer: ${JSON.stringify(info)}`];
+  for (const server of servers) {
+    const { metrics = {} } = (await server.usage()) ?? {};
+    const known = Object.entries(metrics).filter(([name]) => name.startsWith("windshift_"));
+    lines.push(`${server.options.name}: ${known.map((pair) => pair.join(" ")).join(", ")}`);
+    lines.push((await readFile(join(logs, `${server.options.name}.log`), "utf8")).split("\n").slice(-10).join("\n"));
+  }
+  return lines.join("\n");
 }
 
 /** Waits until the stream, and the consumer, have a leader that sees both replicas up to date. */
