@@ -99,6 +99,7 @@ const CLOSE_FLUSH_MS = 250;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_SPREAD_MS = 400;
 const CRLF = "\r\n";
+const DEFAULT_PORT = 4222;
 
 /** One connection to NATS for the life of the process. */
 export class NatsConnection implements AsyncDisposable {
@@ -272,6 +273,7 @@ export class NatsConnection implements AsyncDisposable {
           await client.close();
           break;
         }
+        remember(client, this.options.servers);
         this.#client = client;
         this.#watch(client);
         client.subscribe(`${this.#inbox}*`, {
@@ -493,6 +495,19 @@ function identityCheck(servers: readonly string[]): { checkServerIdentity: typeo
       return addresses.some((address) => checkServerIdentity(address, certificate) === undefined) ? undefined : problem;
     },
   };
+}
+
+/** Until its first connection the library forgets each server that does not answer. */
+function remember(client: NatsConnectionImpl, servers: readonly string[]): void {
+  const known = client.getServers().map(({ listen }) => listen);
+  const forgotten = servers.filter((server) => !known.includes(listenOf(server)));
+  if (forgotten.length > 0) client.setServers([...known, ...forgotten]);
+}
+
+/** `host:port`, as the library names a server. */
+function listenOf(server: string): string {
+  const { hostname, port } = new URL(server.includes("://") ? server : `nats://${server}`);
+  return `${hostname}:${port === "" ? DEFAULT_PORT : port}`;
 }
 
 /** The host of `host:port` or a URL, without the brackets of IPv6. */

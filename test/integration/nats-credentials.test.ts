@@ -122,6 +122,19 @@ test("a server of the list that is dead does not matter", async () => {
   await expectService(windshift);
 });
 
+test("a server of the list that was dead at the start takes over later", async () => {
+  await using first = await startNats();
+  await first.stop();
+  await using second = await startNats();
+  await using windshift = await startWindshift(`${first.url},${second.url}`);
+  await expectService(windshift);
+  await first.restart();
+  await second.stop();
+  const back = () => windshift.log.some(({ msg }) => msg === "connected to NATS again");
+  await vi.waitUntil(back, { timeout: 30_000 });
+  await expectService(windshift);
+});
+
 test("a NATS that comes later is found", async () => {
   await using nats = await startNats();
   await nats.stop();
