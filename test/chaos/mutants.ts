@@ -55,7 +55,7 @@ export const MUTANTS = {
   credit_off_by_one: {
     what: "one event more than the window",
     file: "events/subscription.ts",
-    edits: [["    this.#pull.grant(this.window);", "    this.#pull.grant(this.window + 1);"]],
+    edits: [["    this.#pull.grant(this.window, 0);", "    this.#pull.grant(this.window + 1, 0);"]],
     finds: ["credit"],
   },
   bytes_ignored: {
@@ -146,8 +146,8 @@ export const MUTANTS = {
     file: "nats/pull.ts",
     edits: [
       [
-        "    if (this.#isVerified && this.#credit > 0) this.#schedule();\n    else this.verify();\n  }",
-        "    this.#closed = true;\n  }",
+        "    this.#isVerified = this.#created === undefined;\n    this.#schedule();\n    this.verify();",
+        "    this.#closed = true;",
       ],
     ],
     fault: "nats_away",

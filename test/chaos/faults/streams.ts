@@ -7,6 +7,8 @@ import type { Fault, FaultContext, Running } from "./fault.ts";
 const ENDS_WITHIN_MS = 10_000;
 const CLEAN_UP_MS = 500;
 const PATIENCE_MS = 2_000;
+/** A stream that stays full is one that nobody can work with. */
+const ROOM_LIMIT_MS = 120_000;
 let victims = 0;
 
 /** A stream of its own with subscriptions on every server, of which one has a full window; all have to end when it goes. */
@@ -132,9 +134,10 @@ export const STREAM_FAULTS = {
       let n = 0;
       const edit = async (): Promise<unknown> =>
         topology.admin.insist(async (jsm) => {
-          await jsm.consumers.update(SCENE.stream, "work", { description: `edit ${n++}` } as never);
+          return jsm.consumers.update(SCENE.stream, "work", { description: `edit ${n++}` } as never);
         });
-      await edit();
+      // Where other faults leave nobody to edit it, it is not.
+      if ((await edit().catch(() => undefined)) === undefined) return undefined;
       const timer = setInterval(() => void edit().catch(() => undefined), 500);
       return { detail: "work", end: async () => clearInterval(timer) };
     },
@@ -160,7 +163,7 @@ export const STREAM_FAULTS = {
           const { config, state } = await jsm.streams.info(SCENE.stream);
           const max = full ? Math.max(1, state.messages) : -1;
           return jsm.streams.update(SCENE.stream, { ...config, discard: "new" as never, max_msgs: max });
-        });
+        }, ROOM_LIMIT_MS);
       await limit(true);
       return {
         detail: SCENE.stream,
