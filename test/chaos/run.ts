@@ -67,7 +67,7 @@ export async function runRound(round: Round): Promise<Outcome> {
   await Promise.all(CONSUMERS.map(async (consumer) => topology.admin.leader(SCENE.stream, consumer)));
   await noteConsumers(topology);
   const healedAt = clock();
-  await delay(calmMs + 4_000);
+  await delay(calmMs + 3_000);
   const quiet = await Promise.all(topology.clients.map(async (client) => client.quiet(QUIET_LIMIT_MS)));
   for (const [index, isQuiet] of quiet.entries()) {
     const { name } = topology.clients[index]!;
