@@ -445,7 +445,7 @@ describe("many publishes at once", () => {
       expect(error).toMatchObject({
         status: "RESOURCE_EXHAUSTED",
         reason: "OVERLOADED",
-        message: "too many publishes: 4 in flight, 8 waiting",
+        message: expect.stringMatching(/^too many publishes: 4 in flight, 8 waiting, with \d+ bytes$/),
         metadata: { outcome: "not_stored" },
         retryAfterMs: 100,
       });
