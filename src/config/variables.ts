@@ -66,8 +66,8 @@ export const TABLE = [
     kind: "integer",
     min: 1,
     max: 1_000_000,
-    default: "1024",
-    description: "reads of values sent to JetStream and not yet answered; more wait in a queue",
+    default: "256",
+    description: "reads of values sent to JetStream and not yet answered, fewer of large ones; more wait in a queue",
   },
   {
     name: "READ_QUEUE_LIMIT",

@@ -35,6 +35,14 @@ export interface Progress {
 
 /** Replicas answer their leader every second, and look for another after four at the soonest. */
 const FOLLOWED_NS = 2_000_000_000;
+/**
+ * What reads may bring at once, as far as their sizes can be foreseen: everything else that NATS sends waits behind it, and
+ * who has 64 MiB to read is cut off.
+ */
+const IN_FLIGHT_BYTES = 4 * 1024 * 1024;
+/** Until something is known. Then the size follows larger answers at once, and smaller ones slowly. */
+const FIRST_GUESS_BYTES = 128 * 1024;
+const FORGET_SHARE = 1 / 32;
 const NO_PAYLOAD = new Uint8Array(0);
 
 /** Reads single messages of streams. */
@@ -42,12 +50,16 @@ export class Reader {
   readonly #api: JetStreamApi;
   readonly #connection: NatsConnection;
   readonly #limit: InFlightLimit;
+  readonly #maxInFlight: number;
+  #answerBytes = FIRST_GUESS_BYTES;
 
   constructor(api: JetStreamApi, limits: Limits) {
     const { connection } = api;
     this.#api = api;
     this.#connection = connection;
+    this.#maxInFlight = limits.maxInFlight;
     this.#limit = new InFlightLimit("reads", limits);
+    this.#adapt();
     connection.listen({
       onConnected: () => undefined,
       onDisconnected: () =>
@@ -120,8 +132,20 @@ export class Reader {
   }
 
   /** @internal */
+  answered(bytes: number): void {
+    const guess = this.#answerBytes;
+    this.#answerBytes = bytes > guess ? bytes : guess - (guess - bytes) * FORGET_SHARE;
+    this.#adapt();
+    this.left();
+  }
+
+  /** @internal */
   left(): void {
     this.#limit.leave();
+  }
+
+  #adapt(): void {
+    this.#limit.maxInFlight = Math.max(1, Math.min(this.#maxInFlight, Math.floor(IN_FLIGHT_BYTES / this.#answerBytes)));
   }
 }
 
@@ -167,7 +191,7 @@ class Get implements Limited, ReplyHandler {
   }
 
   onReply(reply: NatsMessage): void {
-    this.#reader.left();
+    this.#reader.answered(reply.size);
     let found: StoredMessage | undefined;
     try {
       found = this.query === undefined ? readDirect(reply, this.stream) : readFromLeader(reply, this.stream);

@@ -39,7 +39,7 @@ export interface Limits {
 /** How much may be in flight, and how much may wait. */
 export class InFlightLimit {
   readonly #what: string;
-  readonly #maxInFlight: number;
+  #maxInFlight: number;
   readonly #maxWaiting: number;
   readonly #maxBytes: number;
   #waiting: Limited[] = [];
@@ -64,6 +64,11 @@ export class InFlightLimit {
 
   get waiting(): number {
     return this.#queued + this.#aside;
+  }
+
+  /** From now on so many may be in flight; those that are go on. */
+  set maxInFlight(count: number) {
+    this.#maxInFlight = count;
   }
 
   /** Starts the work now, later, or refuses it: now, or at its deadline. */

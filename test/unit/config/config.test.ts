@@ -41,7 +41,7 @@ test("an empty environment gives the defaults", () => {
       connectionName: "windshift",
       requestTimeoutMs: 5000,
       publishes: { maxInFlight: 256, maxWaiting: 10_000, maxBytes: 268_435_456 },
-      reads: { maxInFlight: 1024, maxWaiting: 10_000 },
+      reads: { maxInFlight: 256, maxWaiting: 10_000 },
       management: { maxInFlight: 256, maxWaiting: 10_000 },
     },
     grpc: {

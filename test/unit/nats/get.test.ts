@@ -106,3 +106,23 @@ test("a write to the API whose deadline has passed is not sent", async () => {
   await expect(update).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED", outcome: "not_stored", retryAfterMs: 500 });
   expect(connection.sent).toEqual([]);
 });
+
+test("fewer reads are in flight while answers are large, and more again while they are small", () => {
+  const connection = new FakeConnection();
+  const limits = { maxInFlight: 100, maxWaiting: 10_000 };
+  const reader = new Reader(new JetStreamApi(connection.as, limits), limits);
+  const ignore = { onFound: () => undefined, onFailed: () => undefined };
+  for (let n = 0; n < 5_000; n++) reader.fromLeader("s", { last_by_subj: "a" }, Date.now() + 30_000, ignore);
+  const inFlight = (): number => connection.sent.length;
+  const answer = (size: number): void => {
+    connection.take().handler.onReply({ ...refusal(NO_MESSAGE_FOUND), size });
+  };
+  expect(inFlight()).toBe(32);
+  for (let n = 0; n < 28; n++) answer(1024 * 1024);
+  expect(inFlight()).toBe(4);
+  for (let n = 0; n < 200; n++) answer(100);
+  expect(inFlight()).toBe(100);
+  answer(8 * 1024 * 1024);
+  for (let n = 0; n < 99; n++) answer(8 * 1024 * 1024);
+  expect(inFlight()).toBe(1);
+});
