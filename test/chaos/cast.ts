@@ -24,6 +24,8 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
       { kind: "subscriber", style: "in_batches", consumer: "audit", window: 50 },
       { kind: "subscriber", style: "one_by_one", consumer: "", window: 20, statusUpdates: true },
       { kind: "subscriber", style: "in_batches", consumer: "work", window: 50, maxBytes: 1_000 },
+      // With its likes in the other process: on every server somebody holds events for long.
+      { kind: "subscriber", style: "pinging", consumer: "work", window: 3 },
     ],
   },
   {
