@@ -10,7 +10,7 @@ import { type Evidence, type Violation, at, bySubscription } from "./evidence.ts
 const RESUME_MS = 2_000;
 const TURN_MS = 250;
 /** So many events are published meanwhile: each of the subscriptions that share a consumer is to get one. */
-const PLENTY = 30;
+const PLENTY = 15;
 
 /** How a subscription went on once it could. */
 export interface Resumed {

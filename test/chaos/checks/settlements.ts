@@ -6,11 +6,17 @@ import type { Entry, Kind } from "../history.ts";
 const ANSWER_MS = 6_000;
 
 interface Hold {
-  /** When it came last, or a ping was confirmed last. */
-  since: number;
-  isSettled: boolean;
+  /** Every time it came; for each, since when its time counts: since it came, or a ping was confirmed. */
+  readonly deliveries: { since: number; isSettled: boolean }[];
   /** Pings sent and not answered. */
   pings: number;
+}
+
+interface Request {
+  readonly at: number;
+  readonly wasPinged: boolean;
+  /** How often the event had come when it was sent: it is for that delivery, or for one that came meanwhile. */
+  readonly deliveries: number;
 }
 
 export function checkSettlements(evidence: Evidence): Violation[] {
@@ -22,19 +28,24 @@ function checkOne(evidence: Evidence, sub: string, entries: readonly Entry[]): V
   const add = (check: string, text: string): void => void violations.push({ check, text: `${sub}: ${text}` });
   const holds = new Map<number, Hold>();
   /** Requests of an id that have no answer yet: when they were sent. */
-  const open = new Map<string, { readonly at: number; readonly wasPinged: boolean }[]>();
+  const open = new Map<string, Request[]>();
   let timeoutMs = 0;
   let halfClosed = false;
   for (const entry of entries) {
     if (entry.e === "subscribed") timeoutMs = entry.timeoutMs;
     else if (entry.e === "half_close") halfClosed = true;
-    else if (entry.e === "event") holds.set(entry.id, { since: entry.t, isSettled: false, pings: 0 });
-    else if (entry.e === "settle") {
+    else if (entry.e === "event") {
+      const hold = holds.get(entry.id) ?? { deliveries: [], pings: 0 };
+      hold.deliveries.push({ since: entry.t, isSettled: false });
+      hold.pings = 0;
+      holds.set(entry.id, hold);
+    } else if (entry.e === "settle") {
       for (const id of entry.ids) {
         const hold = holds.get(id);
         if (entry.kind === "ping" && hold !== undefined) hold.pings += 1;
         const name = `${answerKind(entry.kind)} ${id}`;
-        const request = { at: entry.t, wasPinged: (hold?.pings ?? 0) > 0 };
+        const deliveries = hold?.deliveries.length ?? 0;
+        const request = { at: entry.t, wasPinged: (hold?.pings ?? 0) > 0, deliveries };
         open.set(name, [...(open.get(name) ?? []), request]);
       }
     } else if (entry.e === "confirmed") {
@@ -57,24 +68,24 @@ function checkOne(evidence: Evidence, sub: string, entries: readonly Entry[]): V
   }
   return violations;
 
-  function accepted(
-    kind: Kind,
-    id: number,
-    t: number,
-    request: { at: number; wasPinged: boolean },
-    hold: Hold | undefined,
-  ): void {
+  function accepted(kind: Kind, id: number, t: number, request: Request, hold: Hold | undefined): void {
     if (hold === undefined) {
       add("stale", `${kind} of ${id} was accepted, which it never had`);
       return;
     }
-    if (hold.isSettled) add("stale", `${kind} of ${id} was accepted, which was settled before`);
-    else if (request.at >= hold.since + holdMs(timeoutMs) && !request.wasPinged) {
-      const late = Math.round(request.at - hold.since);
+    const possible = hold.deliveries.slice(Math.max(0, request.deliveries - 1)).filter(({ isSettled }) => !isSettled);
+    const isInTime = (since: number): boolean => request.at < since + holdMs(timeoutMs) || request.wasPinged;
+    const delivery = possible.find(({ since }) => isInTime(since)) ?? possible.at(-1);
+    if (delivery === undefined) {
+      add("stale", `${kind} of ${id} was accepted, which was settled before`);
+      return;
+    }
+    if (!isInTime(delivery.since)) {
+      const late = Math.round(request.at - delivery.since);
       add("stale", `${kind} of ${id} was accepted ${late} ms after it came, the timeout being ${timeoutMs} ms`);
     }
-    if (kind === "ping") hold.since = t;
-    else hold.isSettled = true;
+    if (kind === "ping") delivery.since = t;
+    else delivery.isSettled = true;
   }
 
   function judgeOpen(end: Extract<Entry, { e: "ended" }>): void {

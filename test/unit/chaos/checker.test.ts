@@ -73,6 +73,22 @@ test("a run without a fault has no violations", () => {
   expect(check(evidence(entries))).toEqual([]);
 });
 
+test("an event that comes twice in a row may be acknowledged twice", () => {
+  const entries = history(
+    published(1),
+    SUBSCRIBE,
+    SUBSCRIBED,
+    event(1),
+    acked(1)[0]!,
+    event(1, "s", 2),
+    acked(1)[0]!,
+    acked(1)[1]!,
+    acked(1)[1]!,
+  );
+  const faults = [fault("pause_server", ["stalls", "ends"], 500, 5_000, "server-0")];
+  expect(found(evidence(entries, { faults }))).toEqual([]);
+});
+
 test.each<[string, string, () => Evidence]>([
   ["an event that never came", "lost", () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED))],
   [
