@@ -122,7 +122,9 @@ async function prove(name: string, mutant: Mutant, entry: string): Promise<boole
 async function findMutant(name: string, mutant: Mutant, entry: string, seed: number): Promise<boolean> {
   const schedule =
     mutant.fault === undefined ? [] : singleFault(new Random(seed).fork("schedule"), mutant.fault, mutant.forMs);
-  const { violations, folder } = await runRound({ seed, schedule, entry, calmMs: 3_000 });
+  const outcome = await attempt({ seed, schedule, entry, calmMs: 3_000 });
+  if (outcome === undefined) return false;
+  const { violations, folder } = outcome;
   const found = violations.filter(({ check }) => mutant.finds.includes(check));
   const others = new Set(violations.map(({ check }) => check));
   if (found.length > 0) print(`${name}: found, ${found.length} of ${violations.length}: ${found[0]!.text}`);

@@ -215,7 +215,7 @@ export const MUTANTS = {
       ["isDirectCurrent: num_replicas === 1 && allow_direct", "isDirectCurrent: allow_direct && num_replicas > 0"],
     ],
     fault: "slow_all_routes",
-    forMs: 6_000,
+    forMs: 25_000,
     finds: ["linearizable"],
   },
 } as const satisfies Record<string, Mutant>;
