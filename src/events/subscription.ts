@@ -16,7 +16,7 @@ import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
 import { type NatsMessage, statusCode } from "../nats/message.ts";
-import { Pull, type PullMonitor, hasLeader } from "../nats/pull.ts";
+import { Pull, type PullMonitor, groupOf, hasLeader } from "../nats/pull.ts";
 import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
@@ -174,6 +174,7 @@ export class Subscription {
         stream,
         consumer,
         created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
+        group: groupOf(info.cluster),
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
         window: Number(spec.maxProcessingBytes || Infinity),
         maxBatch: config.max_batch || undefined,

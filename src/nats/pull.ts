@@ -46,6 +46,8 @@ export interface PullSource {
    * which nats-server makes anew when it starts.
    */
   readonly created: string | undefined;
+  /** The group of nodes that keeps it, which is another for another consumer; undefined where one node does. */
+  readonly group: string | undefined;
   /** Bytes that one request may bring: at least those of the largest message. */
   readonly maxBytes: number;
   /** Bytes that may be on their way and not released together, a single larger message excepted; Infinity for no limit. */
@@ -257,14 +259,21 @@ export class Pull {
 
   /**
    * Whether it can be taken for the consumer that it was. In a cluster an edited one has the time of its edit once all
-   * nodes were restarted (seen with 2.14.0), so that another time proves nothing unless a deletion was told as well.
+   * nodes were restarted (seen with 2.14.0), so that another time alone proves nothing: another group does, or that a
+   * deletion was told.
    */
   #isSame({ created, cluster }: ConsumerInfo): boolean {
-    if (this.#created === undefined || created === this.#created) {
+    const { group } = this.#source;
+    if (
+      this.#created === undefined ||
+      created === this.#created ||
+      (group !== undefined && group === groupOf(cluster))
+    ) {
       this.#wasDeleted = false;
       return true;
     }
     if (cluster === undefined || this.#wasDeleted) return false;
+    if (group !== undefined && groupOf(cluster) !== undefined) return false;
     this.#created = created;
     this.#handler.onDoubt();
     return true;
@@ -542,6 +551,11 @@ function unsentOf(message: NatsMessage, header: "Nats-Pending-Messages" | "Nats-
 /** Without a leader nobody knows the consumer well: its time of creation can be that of an edit. */
 export function hasLeader({ cluster }: ConsumerInfo): boolean {
   return cluster === undefined || (cluster.leader !== undefined && cluster.leader !== "");
+}
+
+/** The group of nodes that keeps a consumer; undefined where one node does. */
+export function groupOf(cluster: ConsumerInfo["cluster"]): string | undefined {
+  return cluster?.raft_group === "" ? undefined : cluster?.raft_group;
 }
 
 function replaced(stream: string, consumer: string): WindshiftError {
