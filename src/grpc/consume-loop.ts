@@ -28,7 +28,7 @@ import { durationMs, toDuration } from "./convert.ts";
 import type { BidiCall } from "./server.ts";
 
 /** A NATS that does not answer holds up a drain no longer than this. */
-const HAND_BACK_MS = 500;
+const HAND_BACK_MS = 2_000;
 
 type Settle = Extract<EventsRequest, { kind: "ack" | "reject" | "ping" }>;
 

@@ -89,7 +89,9 @@ const LATE_MS = 2_000;
 /** In a cluster, messages may be on their way between its nodes for so long after the last one came … */
 const QUIET_MS = 100;
 /** … and an end is not put off longer than this. */
-const MAX_LINGER_MS = 1_000;
+const MAX_LINGER_MS = 1_500;
+/** … and lasts, in a cluster that is slow to answer a question, so many times what that takes. */
+const QUIET_FACTOR = 3;
 const LINGER_LOOK_MS = 10;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
@@ -322,15 +324,18 @@ export class Pull {
    */
   async #linger(): Promise<void> {
     const { stream, consumer } = this.#source;
-    const deadline = performance.now() + MAX_LINGER_MS;
+    const askedAt = performance.now();
     let answeredAt = Infinity;
     const answered = (): void => {
       answeredAt = performance.now();
     };
     this.#api.consumerInfo(stream, consumer).then(answered, answered);
-    while (performance.now() < deadline) {
-      if (!this.#isBusy() && performance.now() - answeredAt >= QUIET_MS) break;
-      if (this.#slots.every((slot) => slot === undefined || slot.remaining === 0)) break;
+    for (let now = askedAt; now < askedAt + MAX_LINGER_MS; now = performance.now()) {
+      const waiting = this.#slots.filter((slot) => slot !== undefined && slot.remaining > 0);
+      if (waiting.length === 0) break;
+      const quietMs = Math.max(QUIET_MS, QUIET_FACTOR * (answeredAt - askedAt));
+      const heardAt = Math.max(answeredAt, ...waiting.map((slot) => slot!.lastHeard));
+      if (answeredAt < Infinity && now - heardAt >= quietMs) break;
       await pause(LINGER_LOOK_MS);
     }
     this.#end();
@@ -342,10 +347,14 @@ export class Pull {
     for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
   }
 
+  /** Something may be on its way: it came just now, or a request was made and has not been heard of yet. */
   #isBusy(): boolean {
     if (this.#connection.server?.cluster === undefined) return false;
     const now = performance.now();
-    return this.#slots.some((slot) => slot !== undefined && slot.remaining > 0 && now - slot.lastHeard < QUIET_MS);
+    return this.#slots.some((slot) => {
+      if (slot === undefined || slot.remaining === 0) return false;
+      return now - slot.lastHeard < (slot.lastHeard === slot.openedAt ? MAX_LINGER_MS : QUIET_MS);
+    });
   }
 
   #schedule(): void {

@@ -261,7 +261,7 @@ test(
     await cluster.ready();
     await expect.poll(async () => typeof (await created().catch(() => undefined)), PATIENT).toBe("string");
 
-      const worker = new Worker(call);
+    const worker = new Worker(call);
     await server.client.publish(source.subject);
     await expect
       .poll(async () => ask(cluster, async (jsm) => consumerState(jsm, source)), PATIENT)
