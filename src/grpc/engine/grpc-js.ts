@@ -359,8 +359,8 @@ class StreamCall extends Call {
   readonly #inner: ServerDuplexStream<Buffer, Outgoing> | ServerWritableStream<Buffer, Outgoing>;
   #readable: ServerDuplexStream<Buffer, Outgoing> | undefined;
   #queue: Uint8Array[] = [];
-  /** With what each message costs beside its bytes. */
   #queuedBytes = 0;
+  /** Of the write in progress, with what its messages cost beside their bytes. */
   #writingBytes = 0;
   #isWriting = false;
   #isOver = false;
@@ -387,10 +387,9 @@ class StreamCall extends Call {
 
   send(message: Uint8Array): boolean {
     if (this.ended || this.isGone) return true;
-    const bytes = message.length + MESSAGE_OVERHEAD_BYTES;
     this.#queue.push(message);
-    this.#queuedBytes += bytes;
-    if (!this.hold(bytes)) return true;
+    this.#queuedBytes += message.length;
+    if (!this.hold(message.length + MESSAGE_OVERHEAD_BYTES)) return true;
     if (!this.#isWriting) this.#write();
     if (this.#queuedBytes <= HIGH_WATER_BYTES) return true;
     this.#isOver = true;
@@ -443,9 +442,10 @@ class StreamCall extends Call {
       count += 1;
     }
     const messages = this.#queue.splice(0, count);
-    this.#writingBytes = count * MESSAGE_OVERHEAD_BYTES;
-    for (const message of messages) this.#writingBytes += message.length;
-    this.#queuedBytes -= this.#writingBytes;
+    let taken = 0;
+    for (const message of messages) taken += message.length;
+    this.#queuedBytes -= taken;
+    this.#writingBytes = taken + count * MESSAGE_OVERHEAD_BYTES;
     return count === 1 ? asBuffer(first!) : new Pack(messages, bytes);
   }
 
