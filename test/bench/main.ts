@@ -7,7 +7,7 @@
 import { parseArgs } from "node:util";
 import { cpuModel, formatReport, type Result } from "./report.ts";
 import { startServerUnderTest } from "./server-under-test.ts";
-import { SCENARIOS } from "./scenarios.ts";
+import { ABUSE_SCENARIOS, SCENARIOS } from "./scenarios.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -21,7 +21,8 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const names = Object.keys(SCENARIOS);
+const all = { ...SCENARIOS, ...ABUSE_SCENARIOS };
+const names = Object.keys(all);
 const unknown = positionals.filter((name) => !names.some((known) => known.startsWith(name)));
 if (values.help || unknown.length > 0) {
   console.log(
@@ -42,8 +43,9 @@ console.log(
     `${settings.seconds} s a scenario after 1 s of warm-up, one replica on file storage`,
 );
 const results: Result[] = [];
-for (const [name, scenario] of Object.entries(SCENARIOS)) {
-  if (positionals.length > 0 && !positionals.some((wanted) => name.startsWith(wanted))) continue;
+for (const [name, scenario] of Object.entries(all)) {
+  const isWanted = positionals.length === 0 ? name in SCENARIOS : positionals.some((wanted) => name.startsWith(wanted));
+  if (!isWanted) continue;
   await using server = await startServerUnderTest(settings.connections);
   results.push({ name, ...(await scenario(server, settings)) });
 }

@@ -9,6 +9,8 @@ export interface Figures {
   readonly cpuMicros: number;
   /** Latency of single operations in milliseconds; empty where there is none. */
   readonly latencies: Float64Array;
+  /** Most resident memory of the server that was seen, in bytes, where it was looked at. */
+  readonly residentBytes?: number;
 }
 
 /** Figures with the scenario's name. */
@@ -32,9 +34,10 @@ export function formatReport(results: readonly Result[]): string {
       Math.round(result.operations / result.seconds).toLocaleString("en"),
       (result.cpuMicros / result.operations).toFixed(1),
       ...[0.5, 0.99, 0.999].map((share) => percentile(sorted, share)),
+      result.residentBytes === undefined ? "" : String(Math.round(result.residentBytes / 2 ** 20)),
     ];
   });
-  const head = ["scenario", "operations/s", "server CPU µs/op", "p50 ms", "p99 ms", "p99.9 ms"];
+  const head = ["scenario", "operations/s", "server CPU µs/op", "p50 ms", "p99 ms", "p99.9 ms", "memory MiB"];
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   return ["", line(head), line(head.map((_, i) => (i === 0 ? "---" : "--:"))), ...rows.map(line), ""].join("\n");
 }

@@ -3,8 +3,12 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { GetRequestSchema, SetRequestSchema } from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
 import { type Client, EVENTS, STATE } from "../support/client.ts";
 import type { Figures } from "./report.ts";
+import { ABUSES, TARGET } from "./abusers.ts";
 import type { ServerUnderTest } from "./server-under-test.ts";
 
 /** How much load. */
@@ -21,6 +25,14 @@ type Scenario = (server: ServerUnderTest, settings: Settings) => Promise<Figures
 const WARM_UP_SECONDS = 1;
 const KEYS = 1000;
 const WINDOW = 1000n;
+
+/** What a client of good manners notices of others, who share server and machine with it. Run only when asked for. */
+export const ABUSE_SCENARIOS: Readonly<Record<string, Scenario>> = Object.fromEntries(
+  ["nobody", ...Object.keys(ABUSES)].map((kind) => [
+    `abuse-${kind}`,
+    async (server, settings) => beside(server, settings, kind),
+  ]),
+);
 
 /** Every scenario by its name. */
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
@@ -193,3 +205,43 @@ async function endToEnd(server: ServerUnderTest, settings: Settings): Promise<Fi
   await call.cancel();
   return figures;
 }
+
+const ABUSED_EVENTS = 200;
+const ABUSED_BYTES = 64 * 1024;
+const LARGE_VALUE_BYTES = 512 * 1024;
+const MEMORY_LOOK_MS = 100;
+/** Their first rush is over by then. */
+const SETTLE_MS = 10_000;
+
+/** Publishes one after the other, while others misbehave. */
+async function beside(server: ServerUnderTest, settings: Settings, kind: string): Promise<Figures> {
+  const [client] = server.clients;
+  await ensureStream(client!);
+  await client!.ensureStream({ name: TARGET.stream, source: { case: "subjects", value: { subjects: ["abused.>"] } } });
+  await client!.ensureConsumer({ stream: TARGET.stream, name: TARGET.consumer, subjects: ["abused.>"] });
+  await client!.ensureStore({ store: TARGET.store });
+  await client!.set({ store: TARGET.store, key: TARGET.key, value: payload(LARGE_VALUE_BYTES) });
+  const event = { subject: "abused.event", data: payload(ABUSED_BYTES) };
+  for (let n = 0; n < ABUSED_EVENTS; n++) await client!.publishEvent(event);
+  const abusers =
+    kind === "nobody"
+      ? undefined
+      : spawn(process.execPath, [ABUSERS, kind, server.address], { stdio: ["pipe", "pipe", "inherit"] });
+  let residentBytes = 0;
+  const timer = setInterval(() => {
+    residentBytes = Math.max(residentBytes, server.residentBytes());
+  }, MEMORY_LOOK_MS);
+  try {
+    if (abusers !== undefined) await Promise.race([once(abusers.stdout, "data"), once(abusers, "exit")]);
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    const request = publishRequest(settings.size);
+    const one = { ...settings, concurrency: 1 };
+    const figures = await closedLoop(server, one, async (good) => good.raw(`${EVENTS}PublishEvent`, request));
+    return { ...figures, residentBytes };
+  } finally {
+    clearInterval(timer);
+    abusers?.kill("SIGKILL");
+  }
+}
+
+const ABUSERS = fileURLToPath(new URL("abusers.ts", import.meta.url));

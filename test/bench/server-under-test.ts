@@ -10,6 +10,9 @@ import { startNats } from "../support/nats.ts";
 export interface ServerUnderTest extends AsyncDisposable {
   readonly clients: readonly Client[];
   readonly natsUrl: string;
+  readonly address: string;
+  /** Resident memory of the server's process, in bytes. */
+  residentBytes(): number;
   /** CPU time the server's process has used, in microseconds (in steps of 10 ms). */
   cpuMicros(): number;
 }
@@ -43,9 +46,16 @@ export async function startServerUnderTest(connections: number): Promise<ServerU
   return {
     clients,
     natsUrl: nats.url,
+    address,
+    residentBytes: () => residentBytes(server.pid!),
     cpuMicros: () => processMicros(server.pid!),
     [Symbol.asyncDispose]: async () => owned.disposeAsync(),
   };
+}
+
+function residentBytes(pid: number): number {
+  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))!;
+  return Number(kib) * 1024;
 }
 
 /** User and system time of a process (proc(5): fields 14 and 15 of `stat`, in ticks). */
