@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 /** Servers start within a test: a busy machine with two cores takes its time. */
-const REAL_SERVERS = { testTimeout: 60_000, hookTimeout: 60_000 };
+const REAL_SERVERS = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 10_000 } } };
 
 export default defineConfig({
   test: {
