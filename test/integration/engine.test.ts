@@ -436,7 +436,10 @@ describe("the end of a call reaches its handler once", () => {
 
   test("when the deadline passes on the client first", async () => {
     const { port, hold } = await start();
-    const call = failure(client(port).raw("/test/Hold", Buffer.of(1), { deadlineMs: 100 }));
+    const made = client(port);
+    // Connected before, lest the time runs out on the way.
+    await made.raw("/test/Echo", Buffer.of(1));
+    const call = failure(made.raw("/test/Hold", Buffer.of(1), { deadlineMs: 100 }));
     const { first } = hears(await hold());
     expect(await call).toMatchObject({ status: "DEADLINE_EXCEEDED" });
     expect(await first).toBe("deadline");
