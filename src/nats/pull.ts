@@ -98,6 +98,8 @@ const MAX_BACKOFF_MS = 500;
 /** A question that was lost on its way holds up the next one no longer than this. */
 const ASK_AGAIN_MS = 1_000;
 /** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
+/** What the first request may bring, and the first after a pause: many clients that do not read cost so much each. */
+const FIRST_BYTES = 128 * 1024;
 const MIN_SIZE_LOOK_MS = 50;
 const MAX_SIZE_LOOK_MS = 5_000;
 
@@ -147,6 +149,8 @@ export class Pull {
   #credit = 0;
   /** Of the window in bytes: what is neither held nor allowed to an open request. Negative while one message exceeds it. */
   #freeBytes: number;
+  /** What the next request may bring: more and more, as long as the client reads what comes. */
+  #requestBytes: number;
   /** So many bytes were too few for the next message; 0 when that is not known. */
   #tooFewBytes = 0;
   #sizeLookMs = 0;
@@ -170,6 +174,7 @@ export class Pull {
     this.#source = source;
     this.#created = source.created;
     this.#freeBytes = source.window;
+    this.#requestBytes = Math.min(FIRST_BYTES, source.maxBytes);
     this.#handler = handler;
     this.#stopListening = this.#connection.listen({
       onConnected: () => this.#connected(),
@@ -198,6 +203,7 @@ export class Pull {
   /** Opens no further requests; those that are open still deliver. */
   pause(): void {
     this.#paused = true;
+    this.#requestBytes = Math.min(FIRST_BYTES, this.#source.maxBytes);
   }
 
   resume(): void {
@@ -390,7 +396,7 @@ export class Pull {
     const { stream, consumer, window, maxBatch = Infinity, maxExpiresMs = Infinity } = this.#source;
     // Larger than the whole window: it comes alone.
     const isAlone = this.#tooFewBytes >= window;
-    const maxBytes = isAlone ? this.#source.maxBytes : Math.min(this.#source.maxBytes, this.#freeBytes);
+    const maxBytes = isAlone ? this.#source.maxBytes : Math.min(this.#requestBytes, this.#freeBytes);
     const batch = isAlone ? 1 : Math.min(this.#credit, maxBatch);
     const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
     const heartbeatMs = Math.min(
@@ -446,7 +452,10 @@ export class Pull {
     slot.bytes -= message.size;
     this.#tooFewBytes = this.#sizeLookMs = 0;
     // nats-server ends a request whose bytes are used up without a word, whatever it still had to bring.
-    if (slot.remaining === 0 || slot.bytes === 0) this.#reclaim(slot);
+    if (slot.remaining === 0 || slot.bytes === 0) {
+      this.#askForMore();
+      this.#reclaim(slot);
+    }
     if (this.#closed) {
       this.#late.push(message.reply);
       return;
@@ -473,11 +482,18 @@ export class Pull {
     if (slot.remaining === 0) this.#reclaim(slot);
     if (status === 408 || unsent === 0) {
       this.#schedule();
-    } else if (status === 409 && this.#source.window < Infinity && unsentBytes < this.#source.maxBytes) {
+    } else if (status === 409 && unsentBytes < this.#source.maxBytes) {
       // Most likely the next message is larger than what was left.
-      this.#tooFewBytes = unsentBytes;
-      if (this.#hasRoom()) this.#schedule();
-      else this.#lookForSmaller();
+      if (delivered) this.#askForMore();
+      else this.#requestBytes = this.#source.maxBytes;
+      if (this.#source.window === Infinity) {
+        this.#schedule();
+        this.verify();
+      } else {
+        this.#tooFewBytes = unsentBytes;
+        if (this.#hasRoom()) this.#schedule();
+        else this.#lookForSmaller();
+      }
     } else if (status === 409 && delivered) {
       this.#schedule();
       this.verify();
@@ -495,6 +511,10 @@ export class Pull {
       this.#timer = undefined;
       this.verify();
     }, this.#monitor.pace(this.#backoffMs));
+  }
+
+  #askForMore(): void {
+    if (!this.#paused) this.#requestBytes = Math.min(2 * this.#requestBytes, this.#source.maxBytes);
   }
 
   /** Waits a little longer each time before it asks again for what may have been too large. */

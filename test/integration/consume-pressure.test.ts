@@ -48,6 +48,25 @@ async function workNormally(windshift: Windshift): Promise<void> {
   client.close();
 }
 
+test("a client that has not read anything yet is given little at first", async ({ windshift, client, jsm }) => {
+  const source = await createSource(client);
+  const kib = { typeUrl: "x/test.Kib", value: Buffer.alloc(1024) };
+  for (let n = 0; n < 900; n += 100) {
+    await Promise.all(
+      Array.from({ length: 100 }, async () => client.publishEvent({ subject: source.subject, data: kib })),
+    );
+  }
+  const session = connectHttp2(`http://${windshift.address}`);
+  const deaf = Array.from({ length: 2 }, () => subscribeDeaf(session, source));
+  await expect.poll(async () => (await consumerState(jsm, source)).held).toBeGreaterThan(0);
+  await workNormally(windshift);
+  // Two each: of 128 KiB, and the next, which the first was not paused before; not the 900 KiB that their windows allow.
+  expect((await consumerState(jsm, source)).held).toBeLessThan(2 * 450);
+  expect((await consumerState(jsm, source)).waiting).toBeGreaterThan(0);
+  for (const call of deaf) call.close();
+  session.close();
+});
+
 test("a client that never reads is given a bounded amount, and the rest when it reads", async ({
   windshift,
   client,
