@@ -12,6 +12,7 @@ import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
 import type { Engine, EngineOptions } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
+import { NativeEngine } from "./grpc/engine/native/server.ts";
 import { EventsService } from "./grpc/events-service.ts";
 import { HealthService, healthHandlers } from "./grpc/health-service.ts";
 import { DeadlineInterceptor } from "./grpc/interceptors/deadline.ts";
@@ -202,8 +203,9 @@ function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOpt
 function createEngine({ grpc }: Config, hooks: Required<Pick<EngineOptions, "onError" | "onUnread">>): Engine {
   const { tls, ...limits } = grpc;
   const options = { ...limits, ...hooks };
-  if (tls === undefined) return new GrpcJsEngine(options);
-  return new GrpcJsEngine({
+  const EngineOfChoice = grpc.engine === "native" ? NativeEngine : GrpcJsEngine;
+  if (tls === undefined) return new EngineOfChoice(options);
+  return new EngineOfChoice({
     ...options,
     tls: {
       cert: readFileSync(tls.certFile),

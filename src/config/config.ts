@@ -40,7 +40,7 @@ export interface Config {
     readonly management: { readonly maxInFlight: number; readonly maxWaiting: number };
   };
   readonly grpc: {
-    readonly engine: "grpc-js";
+    readonly engine: "native" | "grpc-js";
     readonly host: string;
     readonly port: number;
     readonly maxReceiveMessageBytes: number;
@@ -143,7 +143,8 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       management: { maxInFlight: v.MANAGEMENT_MAX_PENDING, maxWaiting: v.MANAGEMENT_QUEUE_LIMIT },
     },
     grpc: {
-      engine: "grpc-js",
+      // The kind `enum` has checked it.
+      engine: v.GRPC_ENGINE as Config["grpc"]["engine"],
       host: v.GRPC_HOST,
       port: v.GRPC_PORT,
       maxReceiveMessageBytes: v.GRPC_MAX_MESSAGE_SIZE,

@@ -15,12 +15,15 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { CancelCause, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
+import type { CancelCause, Engine, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
 import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
+import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
 import { CallError, Client, failure } from "../support/client.ts";
 
+/** The suite runs once for each. */
+const EngineUnderTest = process.env["GRPC_ENGINE"] === "native" ? NativeEngine : GrpcJsEngine;
 const HOST = "127.0.0.1";
 const MIB = 1024 * 1024;
 const OK = { code: 0, message: "" };
@@ -40,7 +43,7 @@ const OPTIONS: EngineOptions = {
 
 /** What handlers of these tests were given. */
 interface Started {
-  readonly engine: GrpcJsEngine;
+  readonly engine: Engine;
   readonly port: number;
   /** Calls of `/test/Hold`, in order: the handler does nothing by itself. */
   readonly held: EngineCall[];
@@ -49,8 +52,8 @@ interface Started {
 }
 
 /** An engine with `/test/Echo` (unary), `/test/EchoAll` (each message comes back) and `/test/Hold` (bidi). */
-async function start(options: Partial<EngineOptions> = {}, more?: (engine: GrpcJsEngine) => void): Promise<Started> {
-  const engine = new GrpcJsEngine({ ...OPTIONS, ...options });
+async function start(options: Partial<EngineOptions> = {}, more?: (engine: Engine) => void): Promise<Started> {
+  const engine = new EngineUnderTest({ ...OPTIONS, ...options });
   const held: EngineCall[] = [];
   engine.handle("/test/Echo", {
     kind: "unary",

@@ -26,6 +26,7 @@ export async function startWindshift(natsUrl: string, env: Record<string, string
     HEALTH_PORT: "0",
     SHUTDOWN_GRACE: "1s",
     LOG_LEVEL: "debug",
+    ...(process.env["GRPC_ENGINE"] === undefined ? {} : { GRPC_ENGINE: process.env["GRPC_ENGINE"] }),
     ...env,
   });
   const log: Record<string, unknown>[] = [];

@@ -10,6 +10,9 @@
 /** Why a call ended without its handler: the client left, its deadline passed, or it did not read. */
 export type CancelCause = "left" | "deadline" | "unread";
 
+/** Metadata of a response: names in lower case, values as on the wire, which is base64 for names that end in `-bin`. */
+export type ResponseMetadata = readonly (readonly [name: string, value: string])[];
+
 /** A gRPC status as it goes over the wire. */
 export interface CallStatus {
   /** Canonical code, 0 is OK. */
@@ -17,6 +20,8 @@ export interface CallStatus {
   readonly message: string;
   /** Serialized `google.rpc.Status` for the `grpc-status-details-bin` trailer. */
   readonly details?: Uint8Array;
+  /** Further trailers. */
+  readonly metadata?: ResponseMetadata;
 }
 
 /** Request metadata; names in lower case. */
@@ -36,6 +41,8 @@ export interface EngineCall {
   readonly deadlineMs: number | undefined;
   /** True from the moment at which nobody waits for an answer any more. */
   readonly cancelled: boolean;
+  /** Begins the response with metadata, ahead of any message; of no effect once it has begun. */
+  sendMetadata(metadata: ResponseMetadata): void;
   /** Sends one message. False: the engine's buffer is over its limit; wait for `onDrain` before sending much more. */
   send(message: Uint8Array): boolean;
   /** Ends the call. What was sent before is delivered first. */

@@ -32,6 +32,7 @@ import type {
   EngineHandler,
   EngineOptions,
   RequestMetadata,
+  ResponseMetadata,
 } from "./engine.ts";
 import { type Holder, UnreadBudget } from "./unread-budget.ts";
 
@@ -254,6 +255,10 @@ abstract class Call implements EngineCall, Holder {
     return this.#inner.getPeer();
   }
 
+  sendMetadata(metadata: ResponseMetadata): void {
+    if (!this.ended && !this.isGone) this.#inner.sendMetadata(toMetadata(metadata));
+  }
+
   hasRoomFor(maxMetadataBytes: number): boolean {
     const size = metadataSize(this.#inner.metadata);
     if (size <= maxMetadataBytes) return true;
@@ -347,7 +352,8 @@ class UnaryCall extends Call {
     }
     const message = asBuffer(this.#message!);
     this.#message = undefined;
-    if (this.hold(message.length + MESSAGE_OVERHEAD_BYTES)) this.#respond(null, message);
+    if (!this.hold(message.length + MESSAGE_OVERHEAD_BYTES)) return;
+    this.#respond(null, message, status.metadata === undefined ? undefined : toMetadata(status.metadata));
   }
 
   protected letGo(): void {}
@@ -450,7 +456,7 @@ class StreamCall extends Call {
   }
 
   #finish(status: CallStatus): void {
-    if (status.code === 0) this.#inner.end();
+    if (status.code === 0) this.#inner.end(status.metadata === undefined ? undefined : toMetadata(status.metadata));
     else this.#inner.emit("error", failure(status));
   }
 }
@@ -482,12 +488,19 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+function toMetadata(fields: ResponseMetadata): Metadata {
+  const metadata = new Metadata();
+  for (const [name, value] of fields) metadata.add(name, name.endsWith("-bin") ? Buffer.from(value, "base64") : value);
+  return metadata;
+}
+
 function failure({
   code,
   message,
   details,
+  metadata: more = [],
 }: CallStatus): Error & { code: number; details: string; metadata: Metadata } {
-  const metadata = new Metadata();
+  const metadata = toMetadata(more);
   if (details !== undefined) metadata.set(DETAILS_KEY, asBuffer(details));
   return Object.assign(new Error(message), { code, details: message, metadata });
 }

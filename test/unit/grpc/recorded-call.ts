@@ -18,6 +18,8 @@ export class RecordedCall implements EngineCall {
   /** What `send` returns: false plays a client that does not read. */
   hasRoom = true;
 
+  sendMetadata(): void {}
+
   send(message: Uint8Array): boolean {
     if (this.status === undefined && !this.cancelled) this.sent.push(message);
     return this.hasRoom;

@@ -1,0 +1,493 @@
+/**
+ * gRPC on a stream of HTTP/2 ("gRPC over HTTP2", the gRPC specification): messages with a prefix of their length, a
+ * deadline, compression of requests, and a status in trailers. Unary and server-streaming handlers get their one request
+ * when the client has half-closed; others get each message as it comes.
+ *
+ * Hot path: a message that lies in one DATA frame is handed on as a view of what the socket brought.
+ */
+import { gunzipSync } from "node:zlib";
+import type {
+  CallStatus,
+  CancelCause,
+  EngineCall,
+  EngineHandler,
+  RequestMetadata,
+  ResponseMetadata,
+} from "../engine.ts";
+import type { Holder, UnreadBudget } from "../unread-budget.ts";
+import type { Connection } from "./connection.ts";
+import { DEFAULT_WINDOW, ErrorCode } from "./frames.ts";
+import type { HeaderList } from "./header-list.ts";
+import { type HeaderField, encodeField } from "./hpack.ts";
+import { Framing, PREFIX_BYTES } from "./output.ts";
+import type { RequestBudget } from "./request-budget.ts";
+import { ACCEPT_ENCODING, RESPONSE_HEADERS, encodeHttpHeaders, encodeTrailers } from "./status.ts";
+import { Stream } from "./stream.ts";
+import { parseTimeout } from "./timeout.ts";
+
+/** What all calls of an engine share. */
+export interface CallServices {
+  readonly handlers: ReadonlyMap<string, EngineHandler>;
+  readonly maxReceiveMessageBytes: number;
+  readonly maxMetadataBytes: number;
+  readonly unread: UnreadBudget;
+  readonly requests: RequestBudget;
+  readonly onError: (error: unknown) => void;
+  readonly onUnread: ((call: EngineCall, bytes: number) => void) | undefined;
+}
+
+const Code = { ok: 0, deadlineExceeded: 4, resourceExhausted: 8, unimplemented: 12, internal: 13 } as const;
+/** Beyond so many bytes that wait to be sent, `send` says no. */
+const HIGH_WATER_BYTES = 256 * 1024;
+const MIN_PART_BYTES = 16 * 1024;
+/** Node's timers do not go further. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** What a message that waits costs beside its bytes. */
+const MESSAGE_BYTES = 256;
+const MAX_QUOTED = 100;
+const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
+const NOTHING = Buffer.alloc(0);
+
+/** A call that a client makes. */
+export class Call extends Stream implements EngineCall, RequestMetadata, Holder {
+  path = "";
+  deadlineMs: number | undefined;
+  cancelled = false;
+  onCancel: ((cause: CancelCause) => void) | undefined;
+  onDrain: (() => void) | undefined;
+  onMessage: ((message: Uint8Array) => void) | undefined;
+  onHalfClose: (() => void) | undefined;
+  unreadBytes = 0;
+  readonly #services: CallServices;
+  #fields: readonly HeaderField[] = [];
+  #handler: EngineHandler | undefined;
+  #headers: Uint8Array = RESPONSE_HEADERS;
+  #timer: NodeJS.Timeout | undefined;
+  #isGzip = false;
+  #isUnread = false;
+  /** Bytes of metadata and of requests that count against the budget. */
+  #heldBytes = 0;
+  /** The request is no gRPC. */
+  #isHttp = false;
+  /** The handler has ended it, or nobody waits for it any more. */
+  #isEnded = false;
+  /** The request of a unary call. */
+  #request: Buffer | undefined;
+  #isPaused = false;
+  #isHalfClosed = false;
+  /** Messages that came while reading was paused. */
+  #waiting: Buffer[] = [];
+  /** The beginning of a message that is not complete. */
+  #part: Buffer | undefined;
+  #partBytes = 0;
+  #isOverHighWater = false;
+
+  constructor(connection: Connection, id: number, sendWindow: number, services: CallServices) {
+    super(connection, id, sendWindow);
+    this.#services = services;
+  }
+
+  get metadata(): RequestMetadata {
+    return this;
+  }
+
+  get peer(): string {
+    const { remoteAddress = "", remotePort = 0 } = this.connection.socket;
+    return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
+  }
+
+  /** The first value of a request field. */
+  get(name: string): string | undefined {
+    for (const field of this.#fields) if (field.name === name) return field.value;
+    return undefined;
+  }
+
+  // What the handler does.
+
+  sendMetadata(metadata: ResponseMetadata): void {
+    if (this.#isEnded || this.hasBegun) return;
+    this.#headers = Buffer.concat([this.#headers, ...metadata.map(([name, value]) => encodeField(name, value))]);
+    this.begin();
+  }
+
+  send(message: Uint8Array): boolean {
+    if (this.#isEnded) return true;
+    const before = this.backlog;
+    this.write(Framing.plain, message);
+    const more = this.backlog - before;
+    if (more > 0) this.#services.unread.hold(this, more);
+    if (this.#isEnded || this.backlog <= HIGH_WATER_BYTES) return true;
+    this.#isOverHighWater = true;
+    return false;
+  }
+
+  end(status: CallStatus): void {
+    if (this.#isEnded) return;
+    this.#over();
+    this.#finish(status);
+  }
+
+  pause(): void {
+    this.#isPaused = this.#handler?.kind === "bidi";
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    while (!this.#isPaused && this.#waiting.length > 0) {
+      const message = this.#waiting.shift()!;
+      this.#release(message.length + MESSAGE_BYTES);
+      this.#guard(() => this.onMessage?.(message));
+    }
+    if (this.#isPaused || this.#isEnded) return;
+    this.#growWindow(0);
+    if (this.#isHalfClosed) this.#halfClose();
+  }
+
+  // What the connection tells.
+
+  protected override responseHeaders(): Uint8Array {
+    return this.#headers;
+  }
+
+  override onRequest(headers: HeaderList): void {
+    this.#fields = headers.fields;
+    this.path = headers.path!;
+    if (headers.problem === "too_large") {
+      const text = `request metadata has ${headers.bytes} bytes, at most ${this.#services.maxMetadataBytes} are accepted`;
+      this.#refuse(Code.resourceExhausted, text);
+    } else if (headers.method !== "POST" || !CONTENT_TYPE.test(this.get("content-type") ?? "")) {
+      this.#isHttp = true;
+      this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
+      this.begin();
+    } else {
+      this.#handler = this.#services.handlers.get(this.path);
+      if (this.#handler === undefined) this.#refuse(Code.unimplemented, `the server has no method ${quote(this.path)}`);
+      else if (!this.#hold(headers.bytes)) this.#refuse(Code.resourceExhausted, "the server holds too many calls");
+      else if (this.#readDeadline() && this.#readEncoding()) this.#begin(this.#handler);
+    }
+  }
+
+  override onData(bytes: Buffer, start: number, end: number): void {
+    if (this.#isHttp) return;
+    let at = start;
+    if (this.#part !== undefined) at = this.#continuePart(bytes, at, end);
+    while (at < end && !this.#isEnded) {
+      const left = end - at;
+      const size = left < PREFIX_BYTES ? Infinity : this.#sizeAt(bytes, at);
+      if (size > left) {
+        this.#beginPart(bytes, at, end, size);
+        break;
+      }
+      this.#received(bytes, at, at + size);
+      at += size;
+    }
+    if (!this.#isEnded && !this.#isPaused) this.#growWindow(0);
+  }
+
+  override onRemoteEnd(): void {
+    if (this.#isEnded) return;
+    this.#isHalfClosed = true;
+    if (this.#isHttp) this.#respondHttp();
+    else if (this.#part !== undefined) this.#refuse(Code.internal, "the request ends within a message");
+    else if (!this.#isPaused) this.#halfClose();
+  }
+
+  override onSent(): void {
+    const { backlog } = this;
+    if (this.unreadBytes > backlog) this.#services.unread.taken(this, this.unreadBytes - backlog);
+    if (!this.#isOverHighWater || backlog > HIGH_WATER_BYTES / 2) return;
+    this.#isOverHighWater = false;
+    this.#guard(() => this.onDrain?.());
+  }
+
+  override onKilled(): void {
+    this.#services.unread.forget(this);
+    this.#cancel(this.#isUnread ? "unread" : "left");
+  }
+
+  // What the budget of unread bytes asks.
+
+  get isConnectionStuck(): boolean {
+    return this.connection.isStuck;
+  }
+
+  /** Later: whoever sends right now is in the midst of something. */
+  abort(bytes: number): void {
+    this.#services.onUnread?.(this, bytes);
+    this.#isUnread = true;
+    this.drop();
+    setImmediate(() => {
+      if (this.connection.isStuck) this.connection.destroy();
+      else this.connection.reset(this, ErrorCode.enhanceYourCalm);
+    });
+  }
+
+  // The request.
+
+  #begin(handler: EngineHandler): void {
+    if (handler.kind !== "unary") this.#startTimer();
+    if (handler.kind === "bidi") this.#guard(() => handler.handle(this));
+  }
+
+  /** Bytes of the message that begins at `at`, with its prefix; Infinity for one that ends the call. */
+  #sizeAt(bytes: Buffer, at: number): number {
+    const length = bytes.readUInt32BE(at + 1);
+    const max = this.#services.maxReceiveMessageBytes;
+    if (length > max) {
+      this.#refuse(Code.resourceExhausted, `the message has ${length} bytes, at most ${max} are accepted`);
+      return Infinity;
+    }
+    return PREFIX_BYTES + length;
+  }
+
+  #beginPart(bytes: Buffer, start: number, end: number, size: number): void {
+    if (this.#isEnded) return;
+    const have = end - start;
+    this.#part = NOTHING;
+    this.#partBytes = 0;
+    this.#appendPart(bytes, start, end, size);
+    if (size !== Infinity) this.#growWindow(size - have);
+  }
+
+  /** Takes what belongs to the message that has begun; returns where the next one does. */
+  #continuePart(bytes: Buffer, start: number, end: number): number {
+    let at = start;
+    if (this.#partBytes < PREFIX_BYTES) {
+      at = Math.min(end, start + PREFIX_BYTES - this.#partBytes);
+      this.#appendPart(bytes, start, at, Infinity);
+      if (this.#isEnded || this.#partBytes < PREFIX_BYTES) return at;
+    }
+    const size = this.#sizeAt(this.#part!, 0);
+    if (size === Infinity) return end;
+    const stop = Math.min(end, at + size - this.#partBytes);
+    this.#appendPart(bytes, at, stop, size);
+    if (this.#isEnded) return end;
+    if (this.#partBytes < size) {
+      this.#growWindow(size - this.#partBytes);
+      return stop;
+    }
+    const whole = this.#part!;
+    this.#part = undefined;
+    this.#release(whole.length);
+    this.#received(whole, 0, size);
+    return stop;
+  }
+
+  /** Room grows with what has come, not with what a prefix promises. */
+  #appendPart(bytes: Buffer, start: number, end: number, size: number): void {
+    const needed = this.#partBytes + end - start;
+    if (needed > this.#part!.length) {
+      const capacity = Math.min(size, Math.max(MIN_PART_BYTES, 2 * needed));
+      if (!this.#hold(capacity - this.#part!.length)) {
+        this.#refuse(Code.resourceExhausted, "the server holds too many unfinished requests");
+        return;
+      }
+      const larger = Buffer.allocUnsafe(capacity);
+      this.#part!.copy(larger, 0, 0, this.#partBytes);
+      this.#part = larger;
+    }
+    bytes.copy(this.#part!, this.#partBytes, start, end);
+    this.#partBytes = needed;
+  }
+
+  /** A whole message with its prefix. */
+  #received(bytes: Buffer, start: number, end: number): void {
+    let message: Buffer | undefined = bytes.subarray(start + PREFIX_BYTES, end);
+    if (bytes[start] !== 0) {
+      message = this.#unpack(bytes[start]!, message);
+      if (message === undefined) return;
+    }
+    if (this.#handler!.kind !== "bidi") {
+      if (this.#request !== undefined) this.#refuse(Code.unimplemented, "the method takes one message, not several");
+      else if (this.#keep(message)) this.#awaitHalfClose(message);
+    } else if (this.#isPaused) {
+      if (this.#keep(message)) this.#waiting.push(ownBytes(message));
+    } else {
+      const received = message;
+      this.#guard(() => this.onMessage?.(received));
+    }
+  }
+
+  /** Whether there is room for a message that waits for its handler. */
+  #keep(message: Buffer): boolean {
+    const isKept = this.#hold(message.length + MESSAGE_BYTES);
+    if (!isKept) this.#refuse(Code.resourceExhausted, "the server holds too many unread requests");
+    return isKept;
+  }
+
+  /** Mostly the end comes with the same read: only what waits longer is worth a copy. */
+  #awaitHalfClose(message: Buffer): void {
+    this.#request = message;
+    this.connection.tellReadOver(this);
+  }
+
+  override onReadOver(): void {
+    if (this.#request !== undefined) this.#request = ownBytes(this.#request);
+  }
+
+  #hold(bytes: number): boolean {
+    if (!this.#services.requests.hold(bytes)) return false;
+    this.#heldBytes += bytes;
+    return true;
+  }
+
+  #release(bytes: number): void {
+    this.#services.requests.release(bytes);
+    this.#heldBytes -= bytes;
+  }
+
+  #unpack(flag: number, message: Buffer): Buffer | undefined {
+    if (flag !== 1 || !this.#isGzip) {
+      this.#refuse(Code.internal, `a message is marked as compressed (${flag}), and grpc-encoding names nothing`);
+      return undefined;
+    }
+    const maxOutputLength = this.#services.maxReceiveMessageBytes;
+    try {
+      return gunzipSync(message, { maxOutputLength });
+    } catch (error) {
+      const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
+      if (isTooLarge) this.#refuse(Code.resourceExhausted, `the message has more than ${maxOutputLength} bytes`);
+      else this.#refuse(Code.internal, "a message is not compressed as grpc-encoding says");
+      return undefined;
+    }
+  }
+
+  #halfClose(): void {
+    const handler = this.#handler!;
+    if (handler.kind === "bidi") {
+      this.#guard(() => this.onHalfClose?.());
+      return;
+    }
+    const request = this.#request;
+    if (request === undefined) {
+      this.#refuse(Code.unimplemented, "the method takes one message, and none came");
+      return;
+    }
+    this.#request = undefined;
+    this.#release(request.length + MESSAGE_BYTES);
+    this.#guard(() => handler.handle(this, request));
+  }
+
+  /** Lets the client send as much as any call may, or what is left of a message that it has begun. */
+  #growWindow(rest: number): void {
+    if (this.remoteEnded) return;
+    const { receiveWindow } = this;
+    if (rest > receiveWindow) this.connection.grow(this, rest - receiveWindow);
+    else if (receiveWindow < DEFAULT_WINDOW / 2) this.connection.grow(this, DEFAULT_WINDOW - receiveWindow);
+  }
+
+  // Its life.
+
+  #readDeadline(): boolean {
+    const timeout = this.get("grpc-timeout");
+    if (timeout === undefined) return true;
+    const ms = parseTimeout(timeout);
+    if (ms === undefined) {
+      this.#refuse(Code.internal, `grpc-timeout: ${quote(timeout)} is no timeout`);
+      return false;
+    }
+    this.deadlineMs = Date.now() + ms;
+    return true;
+  }
+
+  #readEncoding(): boolean {
+    const encoding = this.get("grpc-encoding") ?? "identity";
+    if (encoding === "identity") return true;
+    this.#isGzip = encoding === "gzip";
+    if (this.#isGzip) return true;
+    this.#headers = Buffer.concat([RESPONSE_HEADERS, ACCEPT_ENCODING]);
+    this.#refuse(Code.unimplemented, `grpc-encoding: ${quote(encoding)} is not supported`);
+    return false;
+  }
+
+  #startTimer(): void {
+    if (this.deadlineMs === undefined) return;
+    const left = Math.max(0, this.deadlineMs - Date.now());
+    this.#timer = setTimeout(
+      () => {
+        if (Date.now() < this.deadlineMs!) this.#startTimer();
+        else this.#tooLate();
+      },
+      Math.min(left, MAX_TIMER_MS),
+    );
+  }
+
+  #tooLate(): void {
+    if (this.#isEnded) return;
+    this.#over();
+    this.#finish({ code: Code.deadlineExceeded, message: "the deadline passed" });
+    this.#tellCancelled("deadline");
+  }
+
+  /** Ends the call before, or instead of, its handler. */
+  #refuse(code: number, message: string): void {
+    if (this.#isEnded) return;
+    const hasHandler = this.#handler !== undefined;
+    this.#over();
+    this.#finish({ code, message });
+    if (hasHandler) this.#tellCancelled("left");
+    else this.cancelled = true;
+  }
+
+  /** What is no gRPC gets an answer that its sender understands: the rest of it when all has come, bounded by the window. */
+  #respondHttp(): void {
+    this.#over();
+    this.write(Framing.none, Buffer.from("This server speaks gRPC: POST with content-type application/grpc.\n"));
+    this.finish(NOTHING);
+  }
+
+  #finish(status: CallStatus): void {
+    const trailers = encodeTrailers(status);
+    if (this.hasBegun) this.finish(trailers);
+    else this.respond(Buffer.concat([this.#headers, trailers]));
+  }
+
+  #cancel(cause: CancelCause): void {
+    if (this.#isEnded) return;
+    this.#over();
+    this.#tellCancelled(cause);
+  }
+
+  #tellCancelled(cause: CancelCause): void {
+    this.cancelled = true;
+    try {
+      this.onCancel?.(cause);
+    } catch (error) {
+      this.#services.onError(error);
+    }
+  }
+
+  #over(): void {
+    this.#isEnded = true;
+    clearTimeout(this.#timer);
+    this.#release(this.#heldBytes);
+    this.#part = undefined;
+    this.#waiting = [];
+    this.#request = undefined;
+  }
+
+  /** A handler that throws shows nothing of why to the client. */
+  #guard(run: () => void): void {
+    if (this.#isEnded) return;
+    try {
+      run();
+    } catch (error) {
+      this.#services.onError(error);
+      this.end({ code: Code.internal, message: "the server failed" });
+    }
+  }
+}
+
+/** A view keeps all that its socket read brought along, which may be a lot more than is counted; so would a pooled copy. */
+function ownBytes(message: Buffer): Buffer {
+  if (message.length >= message.buffer.byteLength / 2) return message;
+  const copy = Buffer.allocUnsafeSlow(message.length);
+  copy.set(message);
+  return copy;
+}
+
+/** A text of the client in one of ours: of such a length that it makes no large answer out of a small request. */
+function quote(text: string): string {
+  return JSON.stringify(text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text);
+}

@@ -1,0 +1,94 @@
+/** The fields of a request or of its trailers, checked as RFC 9113 (section 8) asks for. */
+import type { HeaderField } from "./hpack.ts";
+
+/** Why a list of fields cannot be accepted. */
+export type HeaderProblem = "malformed" | "too_large";
+
+const CONNECTION_FIELDS = new Set(["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"]);
+
+/** Collects the fields of one header block after the other; `begin` empties it. */
+export class HeaderList {
+  readonly #maxBytes: number;
+  #isTrailers = false;
+  #hasRegular = false;
+  #isMalformed = false;
+  /** Bytes as RFC 9113 (section 6.5.2) counts them. */
+  bytes = 0;
+  method: string | undefined;
+  path: string | undefined;
+  scheme: string | undefined;
+  authority: string | undefined;
+  /** Bytes of DATA that the client announces. */
+  contentLength: number | undefined;
+  /** All but the pseudo fields. */
+  fields: HeaderField[] = [];
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  begin(isTrailers: boolean): void {
+    this.#isTrailers = isTrailers;
+    this.#hasRegular = this.#isMalformed = false;
+    this.bytes = 0;
+    this.method = this.path = this.scheme = this.authority = this.contentLength = undefined;
+    this.fields = [];
+  }
+
+  add(field: HeaderField): void {
+    this.bytes += field.size;
+    // Kept no longer than it can be accepted; the decoder reads on, as later blocks build on this one.
+    if (this.bytes > this.#maxBytes) return;
+    const { name } = field;
+    if (!field.isValid) {
+      this.#isMalformed = true;
+    } else if (name.charCodeAt(0) === COLON) {
+      this.#pseudo(name, field.value);
+    } else {
+      this.#hasRegular = true;
+      if (CONNECTION_FIELDS.has(name) || (name === "te" && field.value !== "trailers")) this.#isMalformed = true;
+      if (name === "content-length") this.contentLength = Number(field.value);
+      this.fields.push(field);
+    }
+  }
+
+  /** After the last field. */
+  get problem(): HeaderProblem | undefined {
+    if (this.#isMalformed) return "malformed";
+    if (this.bytes > this.#maxBytes) return "too_large";
+    if (this.#isTrailers) return undefined;
+    const isComplete = this.method !== undefined && this.scheme !== undefined && (this.path ?? "") !== "";
+    return isComplete ? undefined : "malformed";
+  }
+
+  #pseudo(name: string, value: string): void {
+    const isRepeated = this.#set(name, value);
+    if (isRepeated || this.#hasRegular || this.#isTrailers) this.#isMalformed = true;
+  }
+
+  /** True where the field was there already, or is none of a request. */
+  #set(name: string, value: string): boolean {
+    switch (name) {
+      case ":method":
+        if (this.method !== undefined) return true;
+        this.method = value;
+        return false;
+      case ":path":
+        if (this.path !== undefined) return true;
+        this.path = value;
+        return false;
+      case ":scheme":
+        if (this.scheme !== undefined) return true;
+        this.scheme = value;
+        return false;
+      case ":authority":
+        if (this.authority !== undefined) return true;
+        this.authority = value;
+        return false;
+      default:
+        return true;
+    }
+  }
+}
+
+const COLON = 58;

@@ -1,0 +1,158 @@
+/**
+ * The engine of our own: gRPC over HTTP/2, framed here instead of by `node:http2`. How it is built, what it leaves out and
+ * how it was proven: README.md beside this file.
+ */
+import { constants } from "node:crypto";
+import { type AddressInfo, type Server, type Socket, createServer } from "node:net";
+import { type TLSSocket, createServer as createTlsServer } from "node:tls";
+import type { Engine, EngineHandler, EngineOptions } from "../engine.ts";
+import { UnreadBudget } from "../unread-budget.ts";
+import { Call, type CallServices } from "./call.ts";
+import { Connection } from "./connection.ts";
+import { RequestBudget } from "./request-budget.ts";
+
+const TICK_MS = 1_000;
+/** From being accepted to the first SETTINGS, handshake of TLS included. */
+const PREFACE_LIMIT_MS = 10_000;
+/** So that connections that began together do not end together. */
+const AGE_SPREAD = 0.1;
+
+/** Serves on sockets of `node:net` and `node:tls`. */
+export class NativeEngine implements Engine {
+  readonly #options: EngineOptions;
+  readonly #server: Server;
+  readonly #handlers = new Map<string, EngineHandler>();
+  readonly #connections = new Map<Connection, Lifetime>();
+  readonly #sockets = new Set<Socket>();
+  readonly #services: CallServices;
+  readonly #unread: UnreadBudget;
+  #timer: NodeJS.Timeout | undefined;
+  #isDraining = false;
+  #drained = Promise.withResolvers<void>();
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#unread = new UnreadBudget(options.maxUnreadBytes);
+    this.#services = {
+      handlers: this.#handlers,
+      maxReceiveMessageBytes: options.maxReceiveMessageBytes,
+      maxMetadataBytes: options.maxMetadataBytes,
+      unread: this.#unread,
+      requests: new RequestBudget(options.maxUnreadBytes),
+      onError: (error) => options.onError?.(error),
+      onUnread: options.onUnread,
+    };
+    this.#server = this.#createServer();
+    this.#server.maxConnections = options.maxConnections;
+  }
+
+  get unreadBytes(): number {
+    return this.#unread.bytes;
+  }
+
+  handle(path: string, handler: EngineHandler): void {
+    this.#handlers.set(path, handler);
+  }
+
+  async listen(): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const { host, port } = this.#options;
+    this.#server.once("error", reject);
+    this.#server.listen({ host, port }, () => {
+      this.#server.removeListener("error", reject);
+      this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+      resolve((this.#server.address() as AddressInfo).port);
+    });
+    return promise;
+  }
+
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    this.#server.close();
+    for (const connection of [...this.#connections.keys()]) connection.leave(true);
+    this.#endIfDone();
+    return this.#drained.promise;
+  }
+
+  close(): void {
+    this.#isDraining = true;
+    this.#server.close();
+    for (const connection of [...this.#connections.keys()]) connection.destroy();
+    for (const socket of this.#sockets) socket.destroy();
+    this.#endIfDone();
+  }
+
+  #createServer(): Server {
+    const { tls } = this.#options;
+    if (tls === undefined) return createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    const mutual = tls.clientCa === undefined ? {} : { ca: tls.clientCa, requestCert: true, rejectUnauthorized: true };
+    const server = createTlsServer({
+      cert: tls.cert,
+      key: tls.key,
+      ...mutual,
+      ALPNProtocols: ["h2"],
+      minVersion: "TLSv1.2",
+      handshakeTimeout: PREFACE_LIMIT_MS,
+      // Forbidden in HTTP/2 (RFC 9113, section 9.2.1), and it costs the server more than the client.
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+    });
+    server.on("secureConnection", (socket: TLSSocket) => {
+      // gRPC asks for it (section "ALPN"); a client that did not is told nothing it would understand.
+      if (socket.alpnProtocol === "h2") this.#accept(socket);
+      else socket.destroy();
+    });
+    // Handshakes that fail are the client's affair; one that takes too long does not end the socket by itself.
+    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    // Sockets whose handshake is not over are no connections yet.
+    server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+    return server;
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#isDraining) {
+      socket.destroy();
+      return;
+    }
+    const connection = new Connection(socket, {
+      maxConcurrentStreams: this.#options.maxConcurrentStreams,
+      maxHeaderBytes: this.#options.maxMetadataBytes,
+      newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services),
+      onClosed: (closed) => this.#closed(closed),
+    });
+    const { maxConnectionAgeMs: age } = this.#options;
+    const leavesAt = age > 0 ? performance.now() + age * (1 + AGE_SPREAD * (2 * Math.random() - 1)) : Infinity;
+    this.#connections.set(connection, { leavesAt });
+  }
+
+  #closed(connection: Connection): void {
+    this.#connections.delete(connection);
+    this.#endIfDone();
+  }
+
+  #endIfDone(): void {
+    if (!this.#isDraining || this.#connections.size > 0) return;
+    clearInterval(this.#timer);
+    this.#drained.resolve();
+  }
+
+  #tick(): void {
+    const { keepaliveTimeMs, keepaliveTimeoutMs } = this.#options;
+    const now = performance.now();
+    for (const [connection, { leavesAt }] of [...this.#connections]) {
+      connection.tick(now);
+      const { pingedAt } = connection;
+      if (!connection.isEstablished && now - connection.openedAt > PREFACE_LIMIT_MS) connection.destroy();
+      else if (pingedAt !== undefined && now - pingedAt > keepaliveTimeoutMs) connection.destroy();
+      else if (pingedAt === undefined && now - connection.lastHeard > keepaliveTimeMs) connection.ping(now);
+      if (now > leavesAt) connection.leave();
+    }
+  }
+}
+
+interface Lifetime {
+  /** On the monotonic clock. */
+  readonly leavesAt: number;
+}
