@@ -1,0 +1,867 @@
+/**
+ * The native engine against clients that attack it: each costs the server a bounded number of frames or bytes, ends with the
+ * code that RFC 9113 names, and nobody else notices. Figures are counts, so that a busy machine does not change them.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
+import { gzipSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import type { EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
+import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
+import { selfSigned } from "../support/certificate.ts";
+import {
+  ACK,
+  END_HEADERS,
+  END_STREAM,
+  Http2Peer,
+  PADDED,
+  PREFACE,
+  Type,
+  call,
+  callBlock,
+  data,
+  field,
+  frame,
+  integer,
+  message,
+  ping,
+  reset,
+  settings,
+  u32,
+  unary,
+  windowUpdate,
+} from "../support/http2-peer.ts";
+import { collectGarbage, heldBytes } from "../support/memory.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const OK = { code: 0, message: "" };
+const NOTHING = Buffer.alloc(0);
+/** What a connection may do without use before it is ended; it earns 10,000 a second, and these tests take seconds. */
+const PATIENCE = 20_000;
+const FLOOD_LIMIT = 20 * PATIENCE;
+const INITIAL_WINDOW = 4;
+/** The shortest deadline that anybody sets for calls by the thousand. */
+const DEADLINE_MS = 120;
+
+const OPTIONS: EngineOptions = {
+  host: "127.0.0.1",
+  port: 0,
+  maxReceiveMessageBytes: 4 * MIB,
+  maxMetadataBytes: 16 * KIB,
+  maxConcurrentStreams: 1000,
+  maxConnections: 5000,
+  maxUnreadBytes: 32 * MIB,
+  keepaliveTimeMs: 60_000,
+  keepaliveTimeoutMs: 20_000,
+  maxConnectionAgeMs: 0,
+};
+
+interface Started {
+  readonly engine: NativeEngine;
+  readonly port: number;
+  /** Calls of `/test/Hold`, in order: the handler does nothing by itself. */
+  readonly held: EngineCall[];
+  readonly errors: unknown[];
+}
+
+/** An engine with `/test/Echo` (unary), `/test/EchoAll` (bidi) and `/test/Hold` (bidi). */
+async function start(options: Partial<EngineOptions> = {}): Promise<Started> {
+  const errors: unknown[] = [];
+  const engine = new NativeEngine({ ...OPTIONS, onError: (error) => void errors.push(error), ...options });
+  const held: EngineCall[] = [];
+  engine.handle("/test/Echo", {
+    kind: "unary",
+    handle: (opened, request) => {
+      opened.send(request);
+      opened.end(OK);
+    },
+  });
+  engine.handle("/test/EchoAll", {
+    kind: "bidi",
+    handle: (opened) => {
+      opened.onMessage = (received) => opened.send(received);
+      opened.onHalfClose = () => opened.end(OK);
+    },
+  });
+  engine.handle("/test/Hold", { kind: "bidi", handle: (opened) => void held.push(opened) });
+  const port = await engine.listen();
+  onTestFinished(() => engine.close());
+  return { engine, port, held, errors };
+}
+
+async function attacker(port: number, ...values: readonly (readonly [number, number])[]): Promise<Http2Peer> {
+  const peer = await Http2Peer.start(port, ...values);
+  onTestFinished(() => peer.destroy());
+  return peer;
+}
+
+/** A client that was there before the attack, and calls until the test ends: none of its calls may fail. */
+async function bystander(port: number): Promise<() => Promise<void>> {
+  const peer = await attacker(port);
+  let next = 1;
+  return async () => {
+    const streamId = next;
+    next += 2;
+    const request = Buffer.from(`call ${streamId}`);
+    peer.send(unary(streamId, "/test/Echo", request));
+    const answer = await peer.find(({ type, streamId: on }) => type === Type.data && on === streamId);
+    expect(answer.payload).toEqual(message(request));
+    await peer.endOf(streamId);
+  };
+}
+
+/** The same before and after an attack. */
+async function withBystander(port: number, attack: () => Promise<void>): Promise<void> {
+  const callOnce = await bystander(port);
+  await callOnce();
+  await attack();
+  await callOnce();
+}
+
+/** For waits by the thousand, of which nothing is to stay in memory. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise(setImmediate);
+}
+
+/** Exceptions that escape are a crash in production. */
+const escaped: unknown[] = [];
+const onEscape = (error: unknown): void => void escaped.push(error);
+beforeEach(() => void process.on("uncaughtException", onEscape));
+afterEach(() => {
+  process.off("uncaughtException", onEscape);
+  expect(escaped.splice(0)).toEqual([]);
+});
+
+describe("floods of what leads to nothing end the connection after a bounded number of frames", () => {
+  const many = Array.from({ length: 2000 }, (_, index) => [INITIAL_WINDOW, 1000 + index] as const);
+
+  test.for([
+    ["PING", 1, () => ping()],
+    ["PING answers that nobody asked for", 1, () => frame(Type.ping, ACK, 0, Buffer.alloc(8))],
+    ["SETTINGS", 1, () => settings()],
+    ["SETTINGS with thousands of values", 1, () => settings(...many)],
+    ["acknowledgements of SETTINGS", 1, () => frame(Type.settings, ACK, 0)],
+    ["PRIORITY", 1, (i) => frame(Type.priority, 0, 2 * i + 1, Buffer.concat([u32(0), Buffer.of(1)]))],
+    ["window updates of the connection", 1, () => windowUpdate(0, 1)],
+    ["window updates of a stream", 1, () => windowUpdate(1, 1)],
+    ["empty DATA", 1, () => data(1, NOTHING)],
+    ["DATA of padding alone", 1, () => data(1, Buffer.of(0), PADDED)],
+    ["frames of unknown types", 1, () => frame(0x42, 0, 0, Buffer.alloc(8))],
+    ["GOAWAY", 1, () => frame(Type.goaway, 0, 0, Buffer.alloc(8))],
+    ["PRIORITY that depends on itself", 10, () => frame(Type.priority, 0, 1, Buffer.concat([u32(1), Buffer.of(1)]))],
+    ["requests that are reset", 10, (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), reset(2 * i + 3)])],
+    ["resets of what is closed", 1, () => reset(1)],
+    ["requests that are malformed", 10, (i) => frame(Type.headers, END_HEADERS, 2 * i + 3, field(":nonsense", "1"))],
+    [
+      "window updates by nothing",
+      10,
+      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), windowUpdate(2 * i + 3, 0)]),
+    ],
+    [
+      "windows that overflow",
+      10,
+      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), windowUpdate(2 * i + 3, 0x7fffffff)]),
+    ],
+    [
+      "requests with more DATA than announced",
+      10,
+      (i) => {
+        const block = callBlock("/test/Hold", ["content-length", "1"]);
+        const id = 2 * i + 3;
+        return Buffer.concat([frame(Type.headers, END_HEADERS, id, block), data(id, Buffer.alloc(2), END_STREAM)]);
+      },
+    ],
+    [
+      "requests with DATA behind their end",
+      10,
+      (i) => {
+        const id = 2 * i + 3;
+        return Buffer.concat([call(id, "/test/Hold", END_HEADERS | END_STREAM), data(id, NOTHING, END_STREAM)]);
+      },
+    ],
+    [
+      "requests with two header blocks",
+      10,
+      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), call(2 * i + 3, "/test/Hold")]),
+    ],
+  ] as readonly (readonly [string, number, (index: number) => Buffer])[])("%s", async ([, cost, next]) => {
+    const { port, held } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      peer.send(call(1, "/test/Hold"));
+      const sent = await peer.flood(FLOOD_LIMIT / cost, next);
+      expect(sent).toBeLessThan(FLOOD_LIMIT / cost);
+      expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+      expect(held.length).toBeLessThan(FLOOD_LIMIT / 10);
+      expect(held.every((opened) => opened.cancelled)).toBe(true);
+    });
+  });
+
+  test("one byte of window at a time, of a response that waits for it", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port, [INITIAL_WINDOW, 1 << 20]);
+    for (let i = 0; i < 100; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(100);
+    for (const opened of held) opened.send(Buffer.alloc(200 * KIB));
+    const sent = await peer.flood(FLOOD_LIMIT, () => windowUpdate(0, 1));
+    expect(sent).toBeLessThan(FLOOD_LIMIT);
+    expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+  });
+
+  test.for([
+    ["empty", NOTHING],
+    ["of one byte", Buffer.of(0x40)],
+    ["of full size", Buffer.alloc(16 * KIB, 0x40)],
+  ])("CONTINUATION, %s", async ([, payload]) => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      peer.send(frame(Type.headers, 0, 1, callBlock("/test/Echo")));
+      for (let i = 0; i < 32; i++) peer.send(frame(Type.continuation, 0, 1, payload as Buffer));
+      expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+    });
+  });
+
+  test("SETTINGS that move the windows of a thousand streams cost as much as they do", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    for (let i = 0; i < 1000; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1000);
+    const sent = await peer.flood(PATIENCE, (i) => settings([INITIAL_WINDOW, 1000 + (i % 2)]));
+    expect(sent).toBeLessThan(PATIENCE / 4);
+    expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+  });
+});
+
+describe("a client that works hard is no attacker", () => {
+  test("1,000 calls in flight that all end by their deadline, five times in a row", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    for (let round = 0; round < 5; round++) {
+      const ids = Array.from({ length: 1000 }, (_, i) => 2 * (1000 * round + i) + 1);
+      peer.send(...ids.map((id) => call(id, "/test/Hold")));
+      await expect.poll(() => held.length).toBe(1000 * (round + 1));
+      await sleep(DEADLINE_MS);
+      peer.send(...ids.map((id) => reset(id)));
+      await peer.roundTrip();
+    }
+    expect(peer.goaway).toBeUndefined();
+  });
+
+  test("1,000 calls that are cancelled as soon as they are open", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    const ids = Array.from({ length: 1000 }, (_, i) => 2 * i + 1);
+    peer.send(...ids.map((id) => call(id, "/test/Hold")), ...ids.map((id) => reset(id)));
+    await peer.roundTrip();
+    expect(held.length).toBe(1000);
+    expect(peer.goaway).toBeUndefined();
+  });
+
+  test("a ping and two window updates for each message that it gets", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const count = 20_000;
+    let seen = 0;
+    for (let sent = 0; sent < count; sent += 100) {
+      for (let i = 0; i < 100; i++) held[0]!.send(Buffer.of(i));
+      await expect.poll(() => dataBytes(peer, 1), { interval: 1 }).toBe((sent + 100) * 6);
+      for (; seen < sent + 100; seen++) peer.send(ping(), windowUpdate(0, 6), windowUpdate(1, 6));
+    }
+    await peer.roundTrip();
+    expect(peer.goaway).toBeUndefined();
+  });
+
+  test("a download of 256 MiB with a window update for each frame", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const size = 4 * MIB;
+    let frames = 0;
+    for (let sent = 0; sent < 64; sent++) {
+      held[0]!.send(Buffer.alloc(size));
+      let got = 0;
+      while (got < size + 5) {
+        await expect.poll(() => peer.received.length, { interval: 1 }).toBeGreaterThan(0);
+        for (const { type, payload } of peer.received.splice(0)) {
+          if (type !== Type.data) continue;
+          got += payload.length;
+          frames += 1;
+          peer.send(windowUpdate(0, payload.length), windowUpdate(1, payload.length));
+        }
+      }
+    }
+    expect(frames).toBeGreaterThan(PATIENCE / 4);
+    await peer.roundTrip();
+    expect(peer.goaway).toBeUndefined();
+  });
+
+  test("messages for calls that the server has just ended, a thousand at once", async () => {
+    const { port, held } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      const ids = Array.from({ length: 1000 }, (_, i) => 2 * i + 1);
+      peer.send(...ids.map((id) => call(id, "/test/Hold")));
+      await expect.poll(() => held.length).toBe(1000);
+      for (const opened of held) opened.end({ code: 14, message: "the server leaves" });
+      peer.send(...ids.map((id) => data(id, message(Buffer.of(1)))), ...ids.map((id) => data(id, NOTHING, END_STREAM)));
+      await peer.roundTrip();
+      expect(peer.goaway).toBeUndefined();
+    });
+  });
+});
+
+/** DATA that came for a stream. */
+function dataBytes(peer: Http2Peer, streamId: number): number {
+  let sum = 0;
+  for (const one of peer.received) if (one.type === Type.data && one.streamId === streamId) sum += one.payload.length;
+  return sum;
+}
+
+describe("header blocks", () => {
+  const open = END_HEADERS | END_STREAM;
+
+  test.for([
+    ["a table larger than allowed", integer(4097, 5, 0x20)],
+    ["a table size behind a field", Buffer.concat([field("a", "b"), Buffer.of(0x20)])],
+    ["an index beyond the table", integer(62, 7, 0x80)],
+    ["index 0", Buffer.of(0x80)],
+    ["an integer without end", Buffer.concat([Buffer.of(0xff), Buffer.alloc(100, 0xff)])],
+    ["a text that is longer than its block", Buffer.of(0x40, 0x7f, 0xff, 0xff, 0x03)],
+    ["Huffman's EOS", Buffer.of(0x40, 0x84, 0xff, 0xff, 0xff, 0xff)],
+  ] as const)("with %s are COMPRESSION_ERROR", async ([, block]) => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      peer.send(frame(Type.headers, open, 1, block));
+      expect(await peer.ending()).toBe("COMPRESSION_ERROR");
+    });
+  });
+
+  test("that a few bytes blow up to megabytes are refused, and hold nothing", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    const large = field("x-bomb", "x".repeat(4000), 0x40);
+    peer.send(frame(Type.headers, END_HEADERS, 1, Buffer.concat([callBlock("/test/Hold"), large])));
+    await expect.poll(() => held.length).toBe(1);
+    const before = await heldBytes();
+    // Each of these bytes is a field of 4 KB: 60 MB in one frame, and each frame a call that stays.
+    const bomb = Buffer.concat([callBlock("/test/Hold"), Buffer.alloc(15 * KIB, 0x80 | 62)]);
+    for (let i = 1; i <= 100; i++) peer.send(frame(Type.headers, END_HEADERS, 2 * i + 1, bomb));
+    await peer.roundTrip();
+    const answer = await peer.endOf(201);
+    expect(answer.payload.toString("latin1")).toContain("request metadata has ");
+    expect(held).toHaveLength(1);
+    expect((await heldBytes()) - before).toBeLessThan(4 * MIB);
+  });
+
+  test("leave nothing of fields that the table has dropped", async () => {
+    const { port } = await start();
+    const peers = [];
+    const before = await heldBytes();
+    for (let i = 0; i < 50; i++) {
+      const peer = await attacker(port);
+      peers.push(peer);
+      // Each of these takes the place of the one before.
+      for (let entry = 0; entry < 250; entry++) {
+        const large = field("x-large", `${entry}`.padEnd(1900, "x"), 0x40);
+        const block = Buffer.concat([callBlock("/test/Nothing"), large]);
+        peer.send(frame(Type.headers, open, 2 * entry + 1, block));
+      }
+      await peer.roundTrip();
+      peer.received.length = 0;
+    }
+    expect((await heldBytes()) - before).toBeLessThan(50 * 200 * KIB);
+  });
+
+  test("over the limit are RESOURCE_EXHAUSTED, and the connection stays", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    const block = callBlock("/test/Echo", ["x-large", "x".repeat(15 * KIB)], ["x-more", "x".repeat(2 * KIB)]);
+    peer.send(frame(Type.headers, END_STREAM, 1, block.subarray(0, 16 * KIB)));
+    peer.send(frame(Type.continuation, END_HEADERS, 1, block.subarray(16 * KIB)));
+    expect((await peer.endOf(1)).payload.toString("latin1")).toMatch(/request metadata has \d+ bytes, at most 16384/);
+    await peer.roundTrip();
+  });
+
+  test("of a few bytes get answers of a few bytes, whatever they name", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    const long = "\xff".repeat(3900);
+    const names = [
+      field("grpc-timeout", long, 0x40),
+      field("grpc-encoding", long, 0x40),
+      field(":path", `/${long}`, 0x40),
+    ];
+    for (const [index, name] of names.entries()) {
+      const start = Buffer.concat([field(":method", "POST"), field(":scheme", "http")]);
+      const path = index === 2 ? NOTHING : field(":path", "/test/Echo");
+      const type = field("content-type", "application/grpc");
+      const block = index === 2 ? Buffer.concat([start, name, type]) : Buffer.concat([start, path, type, name]);
+      peer.send(frame(Type.headers, open, 2 * index + 1, block));
+      expect((await peer.endOf(2 * index + 1)).payload.length).toBeLessThan(KIB);
+    }
+  });
+
+  test("that never end are bounded, and do not keep others from being served", async () => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const slow = await Promise.all(Array.from({ length: 200 }, async () => attacker(port)));
+      for (const peer of slow) peer.send(frame(Type.headers, 0, 1, callBlock("/test/Echo").subarray(0, 10)));
+      for (let i = 0; i < 20; i++) {
+        for (const peer of slow) peer.send(frame(Type.continuation, 0, 1, Buffer.of(0)));
+        await new Promise(setImmediate);
+      }
+      expect(slow.every(({ isClosed }) => !isClosed)).toBe(true);
+    });
+  });
+});
+
+describe("flow control", () => {
+  test.for([
+    ["of the connection", [windowUpdate(0, 0x7fffffff)]],
+    [
+      "of a stream, by the initial window",
+      [call(1, "/test/Hold"), windowUpdate(1, 1000), settings([INITIAL_WINDOW, 0x7fffffff])],
+    ],
+    ["that is set beyond 2^31 - 1", [settings([INITIAL_WINDOW, 0x80000000])]],
+  ] as const)("a window %s that overflows is FLOW_CONTROL_ERROR", async ([, frames]) => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      peer.send(...frames);
+      expect(await peer.ending()).toBe("FLOW_CONTROL_ERROR");
+    });
+  });
+
+  test("a window of a stream that overflows resets the stream alone", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"), windowUpdate(1, 0x7fffffff));
+    expect(await peer.resetOf(1)).toBe("FLOW_CONTROL_ERROR");
+    await peer.roundTrip();
+  });
+
+  test("more DATA than a stream's window resets the stream, more than the connection's ends it", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    held[0]!.pause();
+    for (let i = 0; i < 5; i++) peer.send(data(1, Buffer.alloc(16 * KIB)));
+    expect(await peer.resetOf(1)).toBe("FLOW_CONTROL_ERROR");
+    await peer.roundTrip();
+  });
+
+  test.for([
+    ["of no window at all", [[INITIAL_WINDOW, 0]]],
+    ["that does not read", []],
+  ] as const)("a client %s makes the server hold no more than its budget", async ([, values]) => {
+    const maxUnreadBytes = 4 * MIB;
+    const { port, engine, held } = await start({ maxUnreadBytes });
+    await withBystander(port, async () => {
+      const before = await heldBytes();
+      const peers = await Promise.all(Array.from({ length: 10 }, async () => attacker(port, ...values)));
+      for (const peer of peers) {
+        peer.socket.pause();
+        for (let i = 0; i < 20; i++) peer.send(windowUpdate(0, 1000), call(2 * i + 1, "/test/Hold"));
+      }
+      await expect.poll(() => held.length).toBe(200);
+      // Handlers that look at what `send` says, and add a message each time: 256 KiB each, and a bit.
+      for (const opened of held) while (opened.send(Buffer.alloc(16 * KIB)) && !opened.cancelled);
+      expect(engine.unreadBytes).toBeLessThanOrEqual(maxUnreadBytes);
+      await new Promise(setImmediate);
+      expect(held.some((opened) => opened.cancelled)).toBe(true);
+      expect((await heldBytes()) - before).toBeLessThan(maxUnreadBytes + 10 * MIB);
+    });
+  });
+
+  test("a client that does not read, and asks for small answers, costs what they say, not a buffer for each", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    await peer.roundTrip();
+    peer.socket.pause();
+    // So much that neither its socket nor ours takes more.
+    const filler = Buffer.alloc(256 * KIB);
+    peer.send(call(1, "/test/EchoAll"), windowUpdate(0, 0x40000000), windowUpdate(1, 0x40000000));
+    const chunks = message(filler);
+    for (let at = 0; at < 40 * chunks.length; at += 16 * KIB - 1) peer.send(data(1, wrap(chunks, at, 16 * KIB - 1)));
+    await expect.poll(() => peer.socket.writableLength, { timeout: 20_000 }).toBeLessThan(MIB);
+    const before = await heldBytes();
+    for (let i = 0; i < 2000; i++) {
+      peer.send(ping());
+      await new Promise(setImmediate);
+      await new Promise(setImmediate);
+    }
+    expect((await heldBytes()) - before).toBeLessThan(16 * MIB);
+  });
+});
+
+/** `length` bytes of a pattern that repeats, from `at` on. */
+function wrap(pattern: Buffer, at: number, length: number): Buffer {
+  const start = at % pattern.length;
+  const first = pattern.subarray(start, start + length);
+  return first.length === length ? first : Buffer.concat([first, pattern.subarray(0, length - first.length)]);
+}
+
+describe("requests that are not finished", () => {
+  test("count against a budget, also when only the end of the call is missing", async () => {
+    const { port } = await start({ maxUnreadBytes: 8 * MIB });
+    await withBystander(port, async () => {
+      const before = await heldBytes();
+      const peer = await attacker(port);
+      const request = message(Buffer.alloc(MIB));
+      for (let i = 0; i < 40; i++) {
+        const id = 2 * i + 1;
+        peer.send(call(id, "/test/Echo"));
+        for (let at = 0; at < request.length; at += 16 * KIB) {
+          if (at % (32 * KIB) === 0) await peer.roundTrip();
+          peer.send(data(id, request.subarray(at, at + 16 * KIB)));
+        }
+        if (peer.isClosed) break;
+      }
+      await peer.roundTrip();
+      expect((await heldBytes()) - before).toBeLessThan(24 * MIB);
+      expect(peer.received.some(({ type, flags }) => type === Type.headers && (flags & END_STREAM) !== 0)).toBe(true);
+    });
+  });
+
+  test("hold their own bytes, not those that came along with them", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"), call(3, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(2);
+    const [paused, reading] = held as [EngineCall, EngineCall];
+    paused.pause();
+    let got = 0;
+    reading.onMessage = ({ length }) => void (got += length);
+    await peer.roundTrip();
+    const before = await heldBytes();
+    const junk = message(Buffer.alloc(15 * KIB));
+    for (let i = 1; i <= 2000; i++) {
+      peer.send(data(1, message(Buffer.of(1))), data(3, junk));
+      await until(() => got === i * 15 * KIB);
+    }
+    peer.received.length = 0;
+    expect((await heldBytes()) - before).toBeLessThan(8 * MIB);
+  });
+
+  test("of thousands of calls with long metadata count as well", async () => {
+    const { port, held } = await start({ maxUnreadBytes: 4 * MIB });
+    const peer = await attacker(port);
+    const block = callBlock("/test/Hold", ["x-large", "x".repeat(15 * KIB)]);
+    for (let i = 0; i < 900; i++) peer.send(frame(Type.headers, END_HEADERS, 2 * i + 1, block));
+    await peer.roundTrip();
+    expect(held.length).toBeLessThan(300);
+    peer.destroy();
+    const other = await attacker(port);
+    other.send(frame(Type.headers, END_HEADERS, 1, block));
+    const before = held.length;
+    await expect.poll(() => held.length).toBe(before + 1);
+  });
+
+  test("that wait for a window are forgotten when they end", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port, [INITIAL_WINDOW, 1 << 20]);
+    // Uses up the connection's window: what is sent from now on waits.
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    held[0]!.send(Buffer.alloc(100 * KIB));
+    await peer.roundTrip();
+    const calls: WeakRef<EngineCall>[] = [];
+    for (let i = 1; i <= 1500; i++) {
+      peer.send(call(2 * i + 1, "/test/Hold"));
+      await until(() => held.length === 2);
+      const opened = held.pop()!;
+      opened.send(Buffer.alloc(16 * KIB));
+      calls.push(new WeakRef(opened));
+      peer.send(reset(2 * i + 1));
+    }
+    await peer.roundTrip();
+    await collectGarbage();
+    expect(calls.filter((ref) => ref.deref() !== undefined).length).toBeLessThan(100);
+  });
+});
+
+describe("messages", () => {
+  test("that unpack to more than allowed are RESOURCE_EXHAUSTED, and to less are served", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    for (const [index, size] of [64 * MIB, MIB].entries()) {
+      const id = 2 * index + 1;
+      const packed = message(gzipSync(Buffer.alloc(size)), 1);
+      peer.send(frame(Type.headers, END_HEADERS, id, callBlock("/test/Echo", ["grpc-encoding", "gzip"])));
+      for (let at = 0; at < packed.length; at += 16 * KIB) peer.send(data(id, packed.subarray(at, at + 16 * KIB)));
+      peer.send(data(id, NOTHING, END_STREAM), windowUpdate(0, 2 * MIB), windowUpdate(id, 2 * MIB));
+    }
+    expect((await peer.endOf(1)).payload.toString("latin1")).toContain(`has more than ${4 * MIB} bytes`);
+    await peer.endOf(3);
+    expect(dataBytes(peer, 3)).toBe(MIB + 5);
+  });
+});
+
+describe("frames in the wrong place", () => {
+  const opened = call(1, "/test/Hold");
+  const finished = unary(1, "/test/Echo", Buffer.of(1));
+
+  test.for([
+    ["DATA on a stream that was never opened", [data(1, NOTHING)], "PROTOCOL_ERROR"],
+    ["RST_STREAM on a stream that was never opened", [reset(1)], "PROTOCOL_ERROR"],
+    ["a window update on a stream that was never opened", [windowUpdate(1, 1)], "PROTOCOL_ERROR"],
+    ["CONTINUATION without HEADERS", [frame(Type.continuation, END_HEADERS, 1)], "PROTOCOL_ERROR"],
+    ["another frame within a header block", [call(1, "/test/Echo", 0), ping()], "PROTOCOL_ERROR"],
+    ["a stream with an even number", [call(2, "/test/Echo")], "PROTOCOL_ERROR"],
+    ["a stream that was passed over", [call(5, "/test/Hold"), call(3, "/test/Hold")], "PROTOCOL_ERROR"],
+    ["DATA on a stream that is closed", [finished, data(1, Buffer.of(1))], "STREAM_CLOSED"],
+    ["HEADERS on a stream that is closed", [finished, call(1, "/test/Echo")], "STREAM_CLOSED"],
+    ["DATA on a stream that the client has reset", [opened, reset(1), data(1, Buffer.of(1))], "STREAM_CLOSED"],
+    ["PUSH_PROMISE", [frame(Type.pushPromise, END_HEADERS, 1, u32(2))], "PROTOCOL_ERROR"],
+    ["DATA on stream 0", [data(0, NOTHING)], "PROTOCOL_ERROR"],
+    ["HEADERS on stream 0", [call(0, "/test/Echo")], "PROTOCOL_ERROR"],
+    ["SETTINGS on a stream", [frame(Type.settings, 0, 1)], "PROTOCOL_ERROR"],
+    ["SETTINGS of a broken length", [frame(Type.settings, 0, 0, Buffer.alloc(5))], "FRAME_SIZE_ERROR"],
+    ["a PING of a broken length", [frame(Type.ping, 0, 0, Buffer.alloc(7))], "FRAME_SIZE_ERROR"],
+    ["a frame of more than 16 KiB", [data(1, Buffer.alloc(16 * KIB + 1))], "FRAME_SIZE_ERROR"],
+    ["a window update of the connection by nothing", [windowUpdate(0, 0)], "PROTOCOL_ERROR"],
+    [
+      "a broken PRIORITY on a stream that may still be opened",
+      [frame(Type.priority, 0, 1, Buffer.alloc(4))],
+      "FRAME_SIZE_ERROR",
+    ],
+    ["padding that is longer than its DATA", [opened, data(1, Buffer.of(9, 1), PADDED)], "PROTOCOL_ERROR"],
+  ] as const)("%s", async ([, frames, code]) => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      peer.send(...frames);
+      expect(await peer.ending()).toBe(code);
+    });
+  });
+
+  test("DATA behind the end of the request resets the stream", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"), data(1, NOTHING, END_STREAM), data(1, Buffer.of(1)));
+    expect(await peer.resetOf(1)).toBe("STREAM_CLOSED");
+    await peer.roundTrip();
+  });
+
+  test.for([data(1, Buffer.of(1)), windowUpdate(1, 1), reset(1), call(1, "/test/Hold")])(
+    "what was under way when the server reset the stream is ignored (%#)",
+    async (late) => {
+      const { port, held } = await start();
+      const peer = await attacker(port);
+      peer.send(call(1, "/test/Hold"));
+      await expect.poll(() => held.length).toBe(1);
+      held[0]!.end(OK);
+      expect(await peer.resetOf(1)).toBe("NO_ERROR");
+      peer.send(late);
+      await peer.roundTrip();
+    },
+  );
+
+  test("more calls than allowed are refused, one by one, and others go on", async () => {
+    const { port, held } = await start({ maxConcurrentStreams: 10 });
+    const peer = await attacker(port);
+    for (let i = 0; i < 30; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+    expect(await peer.resetOf(21)).toBe("REFUSED_STREAM");
+    expect(await peer.resetOf(59)).toBe("REFUSED_STREAM");
+    expect(held).toHaveLength(10);
+  });
+});
+
+describe("connections", () => {
+  test.for([
+    ["noise", Buffer.alloc(4096, 0xee)],
+    ["a preface with a mistake", Buffer.from("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")],
+    ["another frame than SETTINGS first", Buffer.concat([PREFACE, ping()])],
+    ["an acknowledgement first", Buffer.concat([PREFACE, frame(Type.settings, ACK, 0)])],
+  ] as const)("that begin with %s end with PROTOCOL_ERROR", async ([, bytes]) => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const peer = await Http2Peer.open(port);
+      onTestFinished(() => peer.destroy());
+      peer.send(bytes);
+      expect(await peer.ending()).toBe("PROTOCOL_ERROR");
+    });
+  });
+
+  test.for([
+    ["at once", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false],
+    ["byte for byte", "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", true],
+    ["with a method like the preface", "PRI * HTTP/1.1\r\n\r\n", true],
+  ] as const)("that speak HTTP/1 %s get a plain answer", async ([, request, isSlow]) => {
+    const { port } = await start();
+    const peer = await Http2Peer.open(port, true);
+    onTestFinished(() => peer.destroy());
+    for (const part of isSlow ? request : [request]) {
+      peer.send(Buffer.from(part));
+      await new Promise(setImmediate);
+    }
+    await peer.closed;
+    expect(peer.raw.toString("latin1")).toMatch(/^HTTP\/1\.1 4\d\d .*\r\n[^]*\r\n\r\n./);
+  });
+
+  test("that speak HTTP/1 without end are closed", async () => {
+    const { port } = await start();
+    const peer = await Http2Peer.open(port);
+    onTestFinished(() => peer.destroy());
+    const sent = await peer.flood(10_000, (i) => Buffer.from(i === 0 ? "GET /" : "x"));
+    expect(sent).toBeLessThan(10_000);
+    await peer.closed;
+  });
+
+  test("that never get to the point are closed after ten seconds", async () => {
+    const { port } = await start();
+    await withBystander(port, async () => {
+      const beginnings = [NOTHING, PREFACE.subarray(0, 10), PREFACE, Buffer.from("GET / HT")];
+      const peers = await Promise.all(beginnings.map(async () => Http2Peer.open(port)));
+      for (const [index, peer] of peers.entries()) peer.send(beginnings[index]!);
+      await Promise.all(peers.map(async ({ closed }) => closed));
+    });
+  });
+
+  test("that are silent are asked for a sign of life, and closed without one", async () => {
+    const { port } = await start({ keepaliveTimeMs: 300, keepaliveTimeoutMs: 300 });
+    const dead = await attacker(port);
+    const alive = await attacker(port);
+    const answering = setInterval(() => {
+      for (const { type, flags, payload } of alive.received.splice(0)) {
+        if (type === Type.ping && (flags & ACK) === 0) alive.send(frame(Type.ping, ACK, 0, payload));
+      }
+    }, 10);
+    onTestFinished(() => clearInterval(answering));
+    await dead.closed;
+    expect(alive.isClosed).toBe(false);
+    await alive.roundTrip();
+  });
+
+  test("by the thousand are served, and let go of all they held", async () => {
+    const { port } = await start();
+    const count = 2000;
+    const peers: Http2Peer[] = [];
+    for (let i = 0; i < count; i += 100) {
+      peers.push(...(await Promise.all(Array.from({ length: 100 }, async () => attacker(port)))));
+    }
+    for (const peer of peers) peer.send(unary(1, "/test/Echo", Buffer.of(1)));
+    await Promise.all(peers.map(async (peer) => peer.endOf(1)));
+    await (
+      await bystander(port)
+    )();
+    for (const peer of peers) peer.destroy();
+    await Promise.all(peers.map(async ({ closed }) => closed));
+  });
+
+  test("beyond the limit are closed at once, and when others leave there is room", async () => {
+    const { port } = await start({ maxConnections: 10 });
+    const peers = await Promise.all(Array.from({ length: 10 }, async () => attacker(port)));
+    await Promise.all(peers.map(async (peer) => peer.roundTrip()));
+    const further = await Http2Peer.open(port);
+    await further.closed;
+    peers[0]!.destroy();
+    await peers[0]!.closed;
+    await expect
+      .poll(async () => {
+        const peer = await attacker(port);
+        return peer.roundTrip().then(
+          () => "served",
+          () => "closed",
+        );
+      })
+      .toBe("served");
+  });
+
+  test("end with the server, whatever they are doing", async () => {
+    const { port, engine } = await start();
+    const peers = await Promise.all(Array.from({ length: 20 }, async () => attacker(port)));
+    const silent = await Http2Peer.open(port);
+    const ending = await attacker(port);
+    ending.send(data(1, NOTHING));
+    for (const peer of peers) peer.send(call(1, "/test/Hold"), frame(Type.headers, 0, 3, callBlock("/test/Echo")));
+    await peers[0]!.find(({ type }) => type === Type.settings);
+    engine.close();
+    await Promise.all([...peers, silent, ending].map(async ({ closed }) => closed));
+  });
+});
+
+describe("handlers", () => {
+  test.for(["onCancel", "onDrain", "onMessage", "onHalfClose"] as const)(
+    "that throw in %s harm nobody else",
+    async (name) => {
+      const { port, held, errors } = await start();
+      await withBystander(port, async () => {
+        const peer = await attacker(port);
+        peer.send(call(1, "/test/Hold"));
+        await expect.poll(() => held.length).toBe(1);
+        held[0]![name] = () => {
+          throw new Error(name);
+        };
+        if (name === "onDrain") {
+          while (held[0]!.send(Buffer.alloc(16 * KIB)));
+          peer.send(windowUpdate(0, MIB), windowUpdate(1, MIB));
+        }
+        if (name === "onMessage") peer.send(data(1, message(Buffer.of(1))));
+        if (name === "onHalfClose") peer.send(data(1, NOTHING, END_STREAM));
+        if (name === "onCancel") peer.send(reset(1));
+        await expect.poll(() => errors.map(String)).toEqual([`Error: ${name}`]);
+      });
+    },
+  );
+});
+
+describe("TLS", () => {
+  const pair = selfSigned();
+  // Without openssl there is no certificate.
+  const withTls = pair === undefined ? test.skip : test;
+
+  withTls("serves as without", async () => {
+    const { port } = await start({ tls: pair! });
+    const peer = await Http2Peer.startTls(port);
+    onTestFinished(() => peer.destroy());
+    peer.send(unary(1, "/test/Echo", Buffer.of(1)));
+    await peer.endOf(1);
+  });
+
+  withTls.for([
+    ["another protocol", ["http/1.1"]],
+    ["none", undefined],
+  ] as const)("a client that asks for %s by ALPN is turned away", async ([, protocols]) => {
+    const { port } = await start({ tls: pair! });
+    const options = protocols === undefined ? {} : { ALPNProtocols: [...protocols] };
+    const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, ...options });
+    const errors: Error[] = [];
+    socket.on("error", (error) => void errors.push(error)).resume();
+    await new Promise((resolve) => socket.once("close", resolve));
+    expect(socket.alpnProtocol || false).toBe(false);
+  });
+
+  withTls("a client that wants to renegotiate is refused", async () => {
+    const { port } = await start({ tls: pair! });
+    const peer = await Http2Peer.startTls(port, { maxVersion: "TLSv1.2" });
+    await peer.roundTrip();
+    const socket = peer.socket as ReturnType<typeof connectTls>;
+    const error = new Promise((resolve) => socket.once("error", resolve));
+    socket.renegotiate({}, () => undefined);
+    expect(await error).toMatchObject({ code: "ERR_SSL_NO_RENEGOTIATION" });
+    peer.destroy();
+  });
+
+  withTls("a client that never shakes hands is cut off after ten seconds", async () => {
+    const { port } = await start({ tls: pair! });
+    const peer = await Http2Peer.open(port);
+    await peer.closed;
+  });
+
+  withTls("a client that speaks plain text does not disturb others", async () => {
+    const { port } = await start({ tls: pair! });
+    const peer = await attacker(port);
+    await peer.closed;
+    const other = await Http2Peer.startTls(port);
+    await other.roundTrip();
+    other.destroy();
+  });
+});
