@@ -104,6 +104,11 @@ check("docker-compose.yml", () => {
   run("docker", ["compose", "--profile", "server", "config", "--quiet"]);
 });
 
+// It skips by itself what cannot be built here.
+check("conformance: h2spec, and the interop client of grpc-go", () =>
+  run("npm", ["run", "conformance"], { timeout: 15 * MINUTE_MS }),
+);
+
 check("chaos: a minute of random faults", () =>
   run("node", ["test/chaos/main.ts", "--minutes", "1", "--entry", BUILT], { timeout: 6 * MINUTE_MS }),
 );

@@ -1,0 +1,25 @@
+/**
+ * `npm run conformance [-- h2spec | interop]`: the conformance suites that others wrote for HTTP/2 and gRPC, against the
+ * native engine. Both are Go programs: where they cannot be built, they are skipped with the reason. The exit code tells
+ * whether what ran is good.
+ */
+import { selfSigned } from "../support/certificate.ts";
+import { runH2spec } from "./h2spec.ts";
+import { runInterop } from "./interop.ts";
+import { formatResults, isGood } from "./report.ts";
+
+const SUITES = { h2spec: runH2spec, interop: runInterop };
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !Object.hasOwn(SUITES, name));
+if (unknown.length > 0) {
+  console.error(`npm run conformance [-- ${Object.keys(SUITES).join(" | ")}]`);
+  process.exit(64);
+}
+const tls = selfSigned();
+const results = [];
+for (const [name, run] of Object.entries(SUITES)) {
+  if (wanted.length === 0 || wanted.includes(name)) results.push(...(await run(tls)));
+}
+console.log(formatResults(results));
+process.exit(results.every(isGood) ? 0 : 1);

@@ -1,0 +1,39 @@
+/** What a run of the conformance suites found, as a table. */
+
+/** One suite in one setting: how many cases passed, and the names of those that did not. */
+export interface Result {
+  readonly suite: string;
+  readonly setting: string;
+  readonly passed: number;
+  readonly failures: readonly string[];
+  /** What cannot run here says why. */
+  readonly skipped?: string;
+  /** So many cases at least have to pass; without it all of them. */
+  readonly required?: number;
+}
+
+/** Whether the run may go on as it is. */
+export function isGood({ passed, failures, required, skipped }: Result): boolean {
+  if (skipped !== undefined) return true;
+  return required === undefined ? failures.length === 0 : passed >= required;
+}
+
+/** A line for each suite and setting, and below them what failed. */
+export function formatResults(results: readonly Result[]): string {
+  const rows = results.map((result) => [result.suite, result.setting, countOf(result), verdictOf(result)]);
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const lines = rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
+  const failures = results.flatMap(({ suite, setting, failures: names }) =>
+    names.map((name) => `${suite}, ${setting}: ${name}`),
+  );
+  return [...lines, ...(failures.length === 0 ? [] : ["", "not passed:", ...failures])].join("\n");
+}
+
+function countOf({ passed, failures, skipped }: Result): string {
+  return skipped === undefined ? `${passed} of ${passed + failures.length}` : "-";
+}
+
+function verdictOf(result: Result): string {
+  if (result.skipped !== undefined) return `skipped: ${result.skipped}`;
+  return isGood(result) ? "good" : "FAILED";
+}
