@@ -18,6 +18,7 @@ export default defineConfig({
       {
         test: { name: "integration", include: ["test/integration/**/*.test.ts"], maxWorkers: 2, ...REAL_SERVERS },
       },
+      { test: { name: "fuzz", include: ["test/fuzz/**/*.test.ts"], maxWorkers: 1, ...REAL_SERVERS } },
       { test: { name: "chaos", include: ["test/chaos/**/*.test.ts"], maxWorkers: 1, ...REAL_SERVERS } },
       { test: { name: "interop", include: ["test/interop/**/*.test.ts"], maxWorkers: 2, ...REAL_SERVERS } },
     ],

@@ -1,0 +1,32 @@
+/** A short run of the fuzzer with seeds that stay; `npm run fuzz` has longer ones. */
+import { beforeAll, expect, test } from "vitest";
+import { heldBytes } from "../support/memory.ts";
+import { fuzz, replay } from "./fuzz.ts";
+import { record } from "./recordings.ts";
+
+const FRAMES = 40_000;
+const MAX_GROWTH_BYTES = 32 * 1024 * 1024;
+
+let recordings: Buffer[][];
+beforeAll(async () => {
+  ({ recordings } = await record(false));
+});
+
+test.for([1, 2_000_000, 3_000_000])("random frames and changed recordings, seed %i", async (seed) => {
+  const counts = await fuzz({ seed, frames: FRAMES, recordings });
+  expect(counts.frames).toBeGreaterThanOrEqual(FRAMES);
+  // Both kinds of clients were there: those that did nothing wrong, and those that did.
+  expect(counts.endings.get("open")).toBeGreaterThan(counts.sessions / 4);
+  expect(counts.endings.get("PROTOCOL_ERROR")).toBeGreaterThan(0);
+});
+
+test("a session that ends leaves nothing in memory", async () => {
+  const before = await heldBytes();
+  await fuzz({ seed: 4_000_000, frames: FRAMES, recordings });
+  expect((await heldBytes()) - before).toBeLessThan(MAX_GROWTH_BYTES);
+});
+
+test("what was recorded is served to its end, unchanged", async () => {
+  expect(recordings.length).toBeGreaterThan(0);
+  for (const recording of recordings) expect(["open", "NO_ERROR"]).toContain(await replay(recording));
+});
