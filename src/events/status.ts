@@ -42,7 +42,7 @@ export class StatusReporter implements Disposable {
 
   /** NATS can be reached, or not. */
   reachable(isReachable: boolean): void {
-    if (this.#isReachable === isReachable || this.#isOver) return;
+    if (this.#isOver) return;
     this.#isReachable = isReachable;
     if (!this.#isStarted) return;
     this.#tell(isReachable ? "active" : "disconnected");

@@ -29,7 +29,7 @@ export interface PullHandler {
   onMessage(message: NatsMessage): void;
   /** A message that came too late, for a request already given up: to be handed back by its acknowledgement subject. */
   onSurplus(ackSubject: string): void;
-  /** NATS, or a leader of the consumer, can be reached or not. May be told several times. */
+  /** NATS, or a leader of the consumer, can be reached again, or not any more. */
   onReachable(isReachable: boolean): void;
   /** It may be another consumer of the same name: what was delivered so far cannot be settled safely any more. */
   onDoubt(): void;
@@ -81,7 +81,7 @@ const HEARTBEAT_MS = 10_000;
 /** Silence for two heartbeats and this part of one, or this long, means that the request is lost. */
 const SILENCE_MARGIN = 0.6;
 const MAX_SILENCE_MARGIN_MS = 1_000;
-const LOOK_MS = 200;
+const LOOK_MS = 100;
 /** A thousand heartbeats, or questions, a second are enough for all pulls together. */
 const MS_FOR_EACH = 1;
 /** So long may a message take that was sent before its request ended; then it is lost with a leader. */
@@ -96,7 +96,7 @@ const LINGER_LOOK_MS = 10;
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
 /** A question that was lost on its way holds up the next one no longer than this. */
-const ASK_AGAIN_MS = 1_000;
+const ASK_AGAIN_MS = 500;
 /** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
 /** What the first request may bring, and the first after a pause: many clients that do not read cost so much each. */
 const FIRST_BYTES = 128 * 1024;
@@ -162,6 +162,7 @@ export class Pull {
   #question: { timer: NodeJS.Timeout | undefined } | undefined;
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
   #isVerified = true;
+  #isReachable = true;
   #created: string | undefined;
   #wasDeleted = false;
   #backoffMs = 0;
@@ -246,11 +247,11 @@ export class Pull {
       (info) => {
         if (isAnswered()) return;
         if (!hasLeader(info)) {
-          this.#handler.onReachable(false);
+          this.#setReachable(false);
           this.#verifyLater();
         } else if (this.#isSame(info)) {
           this.#isVerified = true;
-          this.#handler.onReachable(true);
+          this.#setReachable(true);
           this.#schedule();
         } else this.#handler.onGone(replaced(stream, consumer));
       },
@@ -258,7 +259,7 @@ export class Pull {
         if (isAnswered()) return;
         if (error.reason === "CONSUMER_NOT_FOUND" || error.reason === "STREAM_NOT_FOUND") this.#handler.onGone(error);
         else {
-          this.#handler.onReachable(false);
+          this.#setReachable(false);
           this.#verifyLater();
         }
       },
@@ -287,12 +288,18 @@ export class Pull {
     return true;
   }
 
+  #setReachable(isReachable: boolean): void {
+    if (this.#isReachable === isReachable) return;
+    this.#isReachable = isReachable;
+    this.#handler.onReachable(isReachable);
+  }
+
   /** @internal */
   checkSilence(now: number): void {
     for (const slot of this.#slots) {
       if (slot === undefined || slot.remaining === 0) continue;
       if (now - slot.lastHeard <= (slot.isEnded ? LATE_MS : slot.silenceMs)) continue;
-      if (!slot.isEnded) this.#handler.onReachable(false);
+      if (!slot.isEnded) this.#setReachable(false);
       this.#giveUp(slot);
       this.verify();
     }
@@ -461,6 +468,7 @@ export class Pull {
       return;
     }
     this.#backoffMs = 0;
+    if (!this.#isReachable) this.#setReachable(true);
     this.#handler.onMessage(message);
     this.#schedule();
   }
@@ -549,7 +557,7 @@ export class Pull {
     clearTimeout(this.#question?.timer);
     this.#timer = this.#question = undefined;
     this.#tooFewBytes = 0;
-    this.#handler.onReachable(false);
+    this.#setReachable(false);
     for (const [index, slot] of this.#slots.entries()) {
       if (slot === undefined) continue;
       this.#slots[index] = undefined;

@@ -12,7 +12,10 @@ export interface Level {
 }
 
 const SETTLE_LIMIT_MS = 8_000;
-const MAX_RSS_GROWTH_BYTES = 120 * 1024 * 1024;
+/** Of the heap after a collection: what is really held. The allocator keeps far more than that for the next flood. */
+const MAX_HEAP_GROWTH_BYTES = 24 * 1024 * 1024;
+const MAX_RSS_GROWTH_BYTES = 256 * 1024 * 1024;
+const HEAP = "v8js_memory_heap_used_bytes";
 const MAX_DESCRIPTOR_GROWTH = 5;
 const HAS_TO_BE_ZERO = ["windshift_subscriptions", "windshift_unsettled", "windshift_publishes_in_flight"];
 
@@ -54,6 +57,8 @@ function compare(topology: Topology, before: Level, now: Level): Violation[] {
     const first = before.usages[index];
     if (first !== undefined) {
       const grown = usage.rssBytes - first.rssBytes;
+      const heap = (usage.metrics[HEAP] ?? 0) - (first.metrics[HEAP] ?? 0);
+      if (heap > MAX_HEAP_GROWTH_BYTES) add(`${name} holds ${Math.round(heap / 2 ** 20)} MiB of heap more than before`);
       if (grown > MAX_RSS_GROWTH_BYTES) add(`${name} holds ${Math.round(grown / 2 ** 20)} MiB more than before`);
       const files = usage.descriptors - first.descriptors;
       if (files > MAX_DESCRIPTOR_GROWTH) add(`${name} holds ${files} files more than before`);

@@ -142,7 +142,8 @@ export const NODE_FAULTS = {
   step_down_consumer: stepDown("the consumer", `CONSUMER.LEADER.STEPDOWN.${SCENE.stream}.work`),
   disk_full: {
     what: "the disk of a node is full; room is made, and the node restarted",
-    effects: ["nodes", "kills", "stalls", "full"],
+    // A leader that gives up JetStream answers for a moment as if there were nothing.
+    effects: ["nodes", "kills", "stalls", "full", "stale"],
     lasts: [1_000, 8_000],
     start: async (context) => {
       const { nats } = context.topology;
