@@ -78,6 +78,8 @@ interface Slot {
 
 const EXPIRES_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
+/** After a disturbance the next request is easily lost as well: until something is heard, signs of life are so frequent. */
+const FIRST_HEARTBEAT_MS = 200;
 /** Silence for two heartbeats and this part of one, or this long, means that the request is lost. */
 const SILENCE_MARGIN = 0.6;
 const MAX_SILENCE_MARGIN_MS = 1_000;
@@ -163,6 +165,8 @@ export class Pull {
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
   #isVerified = true;
   #isReachable = true;
+  /** A leader or a connection was lost, and no request has been heard of since. */
+  #isDisturbed = false;
   #created: string | undefined;
   #wasDeleted = false;
   #backoffMs = 0;
@@ -214,6 +218,7 @@ export class Pull {
 
   /** The consumer has another leader, which knows nothing of the requests made to the one before. */
   leaderChanged(): void {
+    this.#isDisturbed = true;
     const now = performance.now();
     for (const slot of this.#slots) {
       if (slot !== undefined && slot.remaining > 0 && now - slot.openedAt > MAX_BACKOFF_MS) this.#giveUp(slot);
@@ -300,6 +305,7 @@ export class Pull {
       if (slot === undefined || slot.remaining === 0) continue;
       if (now - slot.lastHeard <= (slot.isEnded ? LATE_MS : slot.silenceMs)) continue;
       if (!slot.isEnded) this.#setReachable(false);
+      this.#isDisturbed = true;
       this.#giveUp(slot);
       this.verify();
     }
@@ -407,7 +413,7 @@ export class Pull {
     const batch = isAlone ? 1 : Math.min(this.#credit, maxBatch);
     const expiresMs = Math.min(EXPIRES_MS, maxExpiresMs);
     const heartbeatMs = Math.min(
-      this.#monitor.pace(this.#source.heartbeatMs ?? HEARTBEAT_MS),
+      this.#monitor.pace(this.#isDisturbed ? FIRST_HEARTBEAT_MS : (this.#source.heartbeatMs ?? HEARTBEAT_MS)),
       Math.floor(expiresMs / 2),
     );
     this.#credit -= batch;
@@ -455,6 +461,7 @@ export class Pull {
       return;
     }
     slot.lastHeard = performance.now();
+    this.#isDisturbed = false;
     slot.remaining -= 1;
     slot.bytes -= message.size;
     this.#tooFewBytes = this.#sizeLookMs = 0;
@@ -478,7 +485,10 @@ export class Pull {
     if (!isOurs || slot.remaining === 0) return;
     const status = statusCode(message);
     slot.lastHeard = performance.now();
-    if (status === 100) return;
+    if (status === 100) {
+      this.#isDisturbed = false;
+      return;
+    }
     const unsent = Math.min(slot.remaining, unsentOf(message, "Nats-Pending-Messages"));
     const unsentBytes = Math.min(slot.bytes, unsentOf(message, "Nats-Pending-Bytes"));
     const delivered = unsent < slot.batch;
@@ -557,6 +567,7 @@ export class Pull {
     clearTimeout(this.#question?.timer);
     this.#timer = this.#question = undefined;
     this.#tooFewBytes = 0;
+    this.#isDisturbed = true;
     this.#setReachable(false);
     for (const [index, slot] of this.#slots.entries()) {
       if (slot === undefined) continue;
