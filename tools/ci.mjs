@@ -110,7 +110,7 @@ check("conformance: h2spec, and the interop client of grpc-go", () =>
 );
 
 check("chaos: a minute of random faults", () =>
-  run("node", ["test/chaos/main.ts", "--minutes", "1", "--entry", BUILT], { timeout: 6 * MINUTE_MS }),
+  run("node", ["test/chaos/main.ts", "--minutes", "1", "--confirm", "--entry", BUILT], { timeout: 8 * MINUTE_MS }),
 );
 
 console.log("\n=== tests");

@@ -10,11 +10,13 @@ import { type Round, runRound } from "./run.ts";
 import { everyFault } from "./schedule.ts";
 
 /** They take less than a minute where nothing else runs. */
+/** What happens when is the same in every run; `npm run chaos` looks for what nobody has thought of. */
+const SEED = 7;
 const LIMIT_MS = 300_000;
 /** What the machine has to allow. */
 const MAY_BE_SKIPPED = ["disk_full"];
 
-const seed = Number(process.env["CHAOS_SEED"] ?? Date.now() % 1_000_000);
+const seed = Number(process.env["CHAOS_SEED"] ?? SEED);
 
 test.each<[string, Omit<Round, "seed">]>([
   ["no fault breaks a promise", { schedule: everyFault(new Random(seed)) }],

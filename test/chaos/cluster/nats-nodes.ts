@@ -117,7 +117,13 @@ export class NatsNodes implements AsyncDisposable {
   }
 
   signal(node: number, signal: NodeJS.Signals): void {
-    if (!this.#down.has(node)) process.kill(this.nodes[node]!.pid, signal);
+    if (this.#down.has(node)) return;
+    try {
+      process.kill(this.nodes[node]!.pid, signal);
+    } catch (error) {
+      // Another fault was faster.
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
   }
 
   /** What the account may store in files, in bytes; undefined for no limit. */
