@@ -99,9 +99,9 @@ const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 500;
 /** A question that was lost on its way holds up the next one no longer than this. */
 const ASK_AGAIN_MS = 500;
-/** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
 /** What the first request may bring, and the first after a pause: many clients that do not read cost so much each. */
 const FIRST_BYTES = 128 * 1024;
+/** A message that is too large for what is free now may have gone elsewhere: so often one looks for a smaller one. */
 const MIN_SIZE_LOOK_MS = 50;
 const MAX_SIZE_LOOK_MS = 5_000;
 
@@ -500,7 +500,7 @@ export class Pull {
     if (slot.remaining === 0) this.#reclaim(slot);
     if (status === 408 || unsent === 0) {
       this.#schedule();
-    } else if (status === 409 && unsentBytes < this.#source.maxBytes) {
+    } else if (status === 409 && (delivered || unsentBytes < this.#source.maxBytes)) {
       // Most likely the next message is larger than what was left.
       if (delivered) this.#askForMore();
       else this.#requestBytes = this.#source.maxBytes;
@@ -512,9 +512,6 @@ export class Pull {
         if (this.#hasRoom()) this.#schedule();
         else this.#lookForSmaller();
       }
-    } else if (status === 409 && delivered) {
-      this.#schedule();
-      this.verify();
     } else {
       // Refused as it is: asking again at once could go on for ever.
       this.#verifyLater();
