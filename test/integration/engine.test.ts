@@ -1,8 +1,6 @@
 /** The engine over real sockets: what it promises to handlers, and what clients of all manners can do to it. */
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -10,8 +8,6 @@ import {
   connect as connectHttp2,
 } from "node:http2";
 import { type AddressInfo, type Socket, connect as connectTcp, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -20,6 +16,7 @@ import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
+import { selfSigned } from "../support/certificate.ts";
 import { CallError, Client, failure } from "../support/client.ts";
 
 /** The suite runs once for each. */
@@ -722,27 +719,10 @@ describe("connections", () => {
 
 test("an address that is taken is an error at once", async () => {
   const { port } = await start();
-  await expect(new GrpcJsEngine({ ...OPTIONS, port }).listen()).rejects.toThrow(/EADDRINUSE|No address added/);
+  await expect(new EngineUnderTest({ ...OPTIONS, port }).listen()).rejects.toThrow(/EADDRINUSE|No address added/);
 });
 
 describe("TLS", () => {
-  /** A self-signed certificate for 127.0.0.1; Node itself can make keys, but no certificates. */
-  function certificate(): { cert: Buffer; key: Buffer } | undefined {
-    const folder = mkdtempSync(join(tmpdir(), "windshift-tls-"));
-    try {
-      const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-      const args = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=windshift`;
-      const files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert];
-      execFileSync("openssl", [...args.split(" "), ...files], { stdio: "pipe" });
-      return { cert: readFileSync(cert), key: readFileSync(key) };
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-      throw error;
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
-
   async function echo(port: number, secure: ReturnType<typeof credentials.createSsl>): Promise<Buffer> {
     const options: ClientOptions = { "grpc.use_local_subchannel_pool": 1 };
     const grpc = new GrpcClient(`${HOST}:${port}`, secure, options);
@@ -756,7 +736,7 @@ describe("TLS", () => {
   }
 
   test("serves those who trust the certificate, and nobody in plain text", async ({ skip }) => {
-    const pair = certificate();
+    const pair = selfSigned();
     if (pair === undefined) return skip("there is no openssl to make a certificate with");
     const { port } = await start({ tls: pair });
     expect(await echo(port, credentials.createSsl(pair.cert))).toEqual(Buffer.from("hello"));
@@ -765,8 +745,8 @@ describe("TLS", () => {
   });
 
   test("demands a client's certificate where an authority is given", async ({ skip }) => {
-    const pair = certificate();
-    const stranger = certificate();
+    const pair = selfSigned();
+    const stranger = selfSigned();
     if (pair === undefined || stranger === undefined) return skip("there is no openssl to make a certificate with");
     const { port } = await start({ tls: { ...pair, clientCa: pair.cert } });
     expect(await echo(port, credentials.createSsl(pair.cert, pair.key, pair.cert))).toEqual(Buffer.from("hello"));
