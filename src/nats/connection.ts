@@ -4,7 +4,8 @@
  *
  * - Commands are written into one buffer and leave in one write for each turn of the event loop, however many calls
  *   published in it.
- * - Requests share one inbox. A reply finds its handler by the token at the end of its subject; there is no promise and
+ * - Messages are read where the socket brought them (`protocol.ts`); the library sees none of them.
+ * - Requests share one inbox. A reply finds its handler by the number at the end of its subject; there is no promise and
  *   no timer for each.
  * - A lost connection is told at once to everyone who waits: what was sent may or may not have arrived (`disconnected`),
  *   what was not sent never will be (`not_sent`). Nothing is kept to be sent later, so a call that was answered with an
@@ -15,9 +16,7 @@ import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import {
   type ConnectionOptions,
-  type Msg,
   type NatsConnection as Client,
-  type Subscription as ClientSubscription,
   PermissionViolationError,
   createInbox,
   credsAuthenticator,
@@ -27,7 +26,9 @@ import {
 } from "@nats-io/nats-core";
 import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { connect } from "@nats-io/transport-node";
-import { type NatsMessage, openMessage } from "./message.ts";
+import type { NatsMessage } from "./message.ts";
+import type { IncomingMessage } from "./protocol.ts";
+import { readInPlace } from "./client-reader.ts";
 
 /** Where NATS is and how to get in. */
 export interface NatsOptions {
@@ -110,10 +111,12 @@ export class NatsConnection implements AsyncDisposable {
   readonly apiPrefix: string;
   readonly #logger: NatsLogger;
   readonly #inbox: string;
-  readonly #pending = new Map<string, Pending>();
+  readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<ConnectionListener>();
   readonly #flushHooks: (() => void)[] = [];
   #client: NatsConnectionImpl | undefined;
+  /** By the numbers that the client has given to subscriptions. */
+  #handlers = new Map<number, (message: IncomingMessage) => void>();
   #connected = false;
   #closed = false;
   #nextToken = 0;
@@ -203,7 +206,7 @@ export class NatsConnection implements AsyncDisposable {
       queueMicrotask(() => handler.onNoReply("not_sent"));
       return;
     }
-    const token = (this.#nextToken++).toString(36);
+    const token = this.#nextToken++;
     this.#pending.set(token, { subject, handler, expiresAt: performance.now() + timeoutMs });
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS);
     this.#write(subject, this.#inbox + token, headers, payload);
@@ -214,10 +217,14 @@ export class NatsConnection implements AsyncDisposable {
     if (this.#client === undefined || this.#closed) return undefined;
     // What was published before has to leave before it: an acknowledgement, then a new pull.
     this.#flush();
-    const inner: ClientSubscription = this.#client.subscribe(subject, {
-      callback: (error, message: Msg) => {
-        if (error === null) this.#guard(subject, () => onMessage(openMessage(message)));
-      },
+    const inner = this.#client.subscribe(subject, NO_CALLBACK);
+    const handlers = this.#handlers;
+    handlers.set(inner.getID(), (message) => {
+      try {
+        onMessage(message);
+      } catch (error) {
+        this.#unhandled(error, subject);
+      }
     });
     return {
       drain: async () => {
@@ -226,10 +233,12 @@ export class NatsConnection implements AsyncDisposable {
         if (this.#connected) await inner.drain().catch(() => undefined);
         // Else the library would subscribe again when it has a connection.
         else inner.unsubscribe();
+        handlers.delete(inner.getID());
       },
       unsubscribe: () => {
         this.#flush();
         inner.unsubscribe();
+        handlers.delete(inner.getID());
       },
     };
   }
@@ -280,11 +289,10 @@ export class NatsConnection implements AsyncDisposable {
         remember(client, this.options.servers);
         this.#client = client;
         this.#watch(client);
-        client.subscribe(`${this.#inbox}*`, {
-          callback: (error, message) => {
-            if (error === null) this.#dispatch(message);
-          },
-        });
+        this.#handlers = new Map();
+        readInPlace(client, this.#handlers);
+        const replies = client.subscribe(`${this.#inbox}*`, NO_CALLBACK);
+        this.#handlers.set(replies.getID(), (message) => this.#dispatch(message));
         this.#established();
         firstAttemptDone();
         const cause = await client.closed();
@@ -350,22 +358,29 @@ export class NatsConnection implements AsyncDisposable {
     }
   }
 
-  #dispatch(raw: Msg): void {
-    const message = openMessage(raw);
-    const token = message.subject.slice(this.#inbox.length);
+  #dispatch(message: IncomingMessage): void {
+    const token = message.numberInSubject(this.#inbox.length);
     const pending = this.#pending.get(token);
     if (pending === undefined) return;
     this.#pending.delete(token);
-    this.#guard(pending.subject, () => pending.handler.onReply(message));
+    try {
+      pending.handler.onReply(message);
+    } catch (error) {
+      this.#unhandled(error, pending.subject);
+    }
   }
 
-  /** Nothing that a handler throws may reach the client library, which would stop reading and never connect again. */
   #guard(subject: string, run: () => void): void {
     try {
       run();
     } catch (error) {
-      this.#logger.error({ err: error, subject }, "a message could not be handled");
+      this.#unhandled(error, subject);
     }
+  }
+
+  /** A handler that throws is not to keep others from theirs. */
+  #unhandled(error: unknown, subject: string): void {
+    this.#logger.error({ err: error, subject }, "a message could not be handled");
   }
 
   #sweep(): void {
@@ -439,6 +454,9 @@ export class NatsConnection implements AsyncDisposable {
     this.#retry = undefined;
   }
 }
+
+/** What the client library would do with a message; `ProtocolReader` hands it none of ours. */
+const NO_CALLBACK = { callback: (): void => undefined };
 
 /** Resolves when the work has ended either way, or the time is up. */
 async function within(limitMs: number, work: Promise<void> | undefined): Promise<void> {
