@@ -35,6 +35,7 @@ export class Service {
       handlers: this.#handlers(),
       maxReceiveMessageBytes: MAX_MESSAGE_BYTES,
       maxMetadataBytes: MAX_METADATA_BYTES,
+      requestLimitMs: 60_000,
       unread: this.unread,
       requests: this.requests,
       onError: (error) => {

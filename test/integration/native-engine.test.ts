@@ -66,9 +66,10 @@ interface Started {
 }
 
 /** An engine with `/test/Echo` (unary), `/test/EchoAll` (bidi) and `/test/Hold` (bidi). */
-async function start(options: Partial<EngineOptions> = {}): Promise<Started> {
+async function start(options: Partial<EngineOptions> = {}, requestLimitMs?: number): Promise<Started> {
   const errors: unknown[] = [];
-  const engine = new NativeEngine({ ...OPTIONS, onError: (error) => void errors.push(error), ...options });
+  const onError = (error: unknown): void => void errors.push(error);
+  const engine = new NativeEngine({ ...OPTIONS, onError, ...options }, requestLimitMs);
   const held: EngineCall[] = [];
   engine.handle("/test/Echo", {
     kind: "unary",
@@ -564,6 +565,58 @@ describe("requests that are not finished", () => {
     await expect.poll(() => held.length).toBe(before + 1);
   });
 
+  test.for([
+    ["nothing", []],
+    ["a part of a message", [message(Buffer.alloc(100)).subarray(0, 50)]],
+    ["all but the end", [message(Buffer.alloc(100))]],
+  ] as const)("end after a time limit, and let go of what they held: %s came", async ([, parts]) => {
+    const { port } = await start({ maxUnreadBytes: 32 * KIB }, 50);
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      // More than the budget has room for, did they not end.
+      for (let id = 1; id < 400; id += 2) {
+        peer.send(call(id, "/test/Echo"), ...parts.map((part) => data(id, part)));
+        await peer.roundTrip();
+        const { payload } = await peer.endOf(id);
+        expect(payload.toString("latin1")).toContain("the request took too long to arrive");
+      }
+    });
+  });
+
+  test("end at the client's deadline", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    peer.send(frame(Type.headers, END_HEADERS, 1, callBlock("/test/Echo", ["grpc-timeout", "50m"])));
+    expect((await peer.endOf(1)).payload.toString("latin1")).toContain("the deadline passed");
+  });
+
+  test("have time for the handler once they are there", async () => {
+    const { engine, port } = await start({}, 50);
+    let answer: (() => void) | undefined;
+    engine.handle("/test/Later", { kind: "unary", handle: (opened) => (answer = () => opened.end(OK)) });
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Later"), data(1, message(NOTHING)));
+    await peer.roundTrip();
+    peer.send(data(1, NOTHING, END_STREAM));
+    await expect.poll(() => answer).toBeDefined();
+    // Another one that runs out of time tells that the time has passed.
+    peer.send(call(3, "/test/Echo"));
+    await peer.endOf(3);
+    answer!();
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status", "0"))).toBe(true);
+  });
+
+  test("that are no gRPC get their answer, however long they are", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    const fields = [":method POST", ":scheme http", ":path /upload", ":authority localhost", "content-type text/plain"];
+    const block = Buffer.concat(fields.map((text) => field(...(text.split(" ") as [string, string]))));
+    peer.send(frame(Type.headers, END_HEADERS, 1, block));
+    for (let part = 0; part < 4; part++) peer.send(data(1, Buffer.alloc(16 * KIB - 1)));
+    await peer.endOf(1);
+    expect(peer.received.find(({ type }) => type === Type.headers)!.payload.toString("latin1")).toContain("415");
+  });
+
   test("that wait for a window are forgotten when they end", async () => {
     const { port, held } = await start();
     const peer = await attacker(port, [INITIAL_WINDOW, 1 << 20]);
@@ -718,7 +771,8 @@ describe("connections", () => {
   test("that never get to the point are closed after ten seconds", async () => {
     const { port } = await start();
     await withBystander(port, async () => {
-      const beginnings = [NOTHING, PREFACE.subarray(0, 10), PREFACE, Buffer.from("GET / HT")];
+      const endless = Buffer.concat([PREFACE, settings(), frame(Type.headers, 0, 1, callBlock("/test/Echo"))]);
+      const beginnings = [NOTHING, PREFACE.subarray(0, 10), PREFACE, Buffer.from("GET / HT"), endless];
       const peers = await Promise.all(beginnings.map(async () => Http2Peer.open(port)));
       for (const [index, peer] of peers.entries()) peer.send(beginnings[index]!);
       await Promise.all(peers.map(async ({ closed }) => closed));

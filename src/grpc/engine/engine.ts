@@ -10,6 +10,14 @@
 /** Why a call ended without its handler: the client left, its deadline passed, or it did not read. */
 export type CancelCause = "left" | "deadline" | "unread";
 
+/** The client's own clock ends a call a moment before ours: its deadline counts here from when the request had arrived. */
+const CLIENTS_LEAD_MS = 25;
+
+/** Why a client ended a call with this deadline just now. */
+export function causeOfLeaving(deadlineMs: number | undefined): CancelCause {
+  return deadlineMs !== undefined && Date.now() + CLIENTS_LEAD_MS >= deadlineMs ? "deadline" : "left";
+}
+
 /** Metadata of a response: names in lower case, values as on the wire, which is base64 for names that end in `-bin`. */
 export type ResponseMetadata = readonly (readonly [name: string, value: string])[];
 

@@ -24,15 +24,16 @@ import {
   type sendUnaryData,
   setLogVerbosity,
 } from "@grpc/grpc-js";
-import type {
-  CallStatus,
-  CancelCause,
-  Engine,
-  EngineCall,
-  EngineHandler,
-  EngineOptions,
-  RequestMetadata,
-  ResponseMetadata,
+import {
+  type CallStatus,
+  type CancelCause,
+  type Engine,
+  type EngineCall,
+  type EngineHandler,
+  type EngineOptions,
+  type RequestMetadata,
+  type ResponseMetadata,
+  causeOfLeaving,
 } from "./engine.ts";
 import { type Holder, UnreadBudget } from "./unread-budget.ts";
 
@@ -52,8 +53,6 @@ const MESSAGE_OVERHEAD_BYTES = 128;
 const HIGH_WATER_BYTES = 256 * 1024;
 const MAX_PACK_BYTES = 64 * 1024;
 const FRAME_HEADER_BYTES = 5;
-/** The client's own clock ends a call a moment before ours: our deadline counts from when the request had arrived. */
-const CLIENTS_LEAD_MS = 25;
 const DETAILS_KEY = "grpc-status-details-bin";
 
 /** Serves on `@grpc/grpc-js`. */
@@ -228,8 +227,7 @@ abstract class Call implements EngineCall, Holder {
   }
 
   #causeOfEnd(): CancelCause {
-    if (this.#isAborted) return "unread";
-    return this.deadlineMs !== undefined && Date.now() + CLIENTS_LEAD_MS >= this.deadlineMs ? "deadline" : "left";
+    return this.#isAborted ? "unread" : causeOfLeaving(this.deadlineMs);
   }
 
   get connection(): Http2Session | undefined {

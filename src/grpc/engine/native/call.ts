@@ -6,13 +6,14 @@
  * Hot path: a message that lies in one DATA frame is handed on as a view of what the socket brought.
  */
 import { gunzipSync } from "node:zlib";
-import type {
-  CallStatus,
-  CancelCause,
-  EngineCall,
-  EngineHandler,
-  RequestMetadata,
-  ResponseMetadata,
+import {
+  type CallStatus,
+  type CancelCause,
+  type EngineCall,
+  type EngineHandler,
+  type RequestMetadata,
+  type ResponseMetadata,
+  causeOfLeaving,
 } from "../engine.ts";
 import type { Holder, UnreadBudget } from "../unread-budget.ts";
 import type { Connection } from "./connection.ts";
@@ -30,6 +31,8 @@ export interface CallServices {
   readonly handlers: ReadonlyMap<string, EngineHandler>;
   readonly maxReceiveMessageBytes: number;
   readonly maxMetadataBytes: number;
+  /** How long a client may take to send the one request of a call. */
+  readonly requestLimitMs: number;
   readonly unread: UnreadBudget;
   readonly requests: RequestBudget;
   readonly onError: (error: unknown) => void;
@@ -73,6 +76,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #isEnded = false;
   /** The request of a unary call. */
   #request: Buffer | undefined;
+  /** The request did not come in one piece. */
+  #isSlow = false;
   #isPaused = false;
   #isHalfClosed = false;
   /** Messages that came while reading was paused. */
@@ -169,7 +174,11 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 
   override onData(bytes: Buffer, start: number, end: number): void {
-    if (this.#isHttp) return;
+    if (this.#isHttp) {
+      // Read up to a point, as whoever sends expects, and thrown away.
+      if (this.receiveWindow < DEFAULT_WINDOW / 2) this.#respondHttp();
+      return;
+    }
     let at = start;
     if (this.#part !== undefined) at = this.#continuePart(bytes, at, end);
     while (at < end && !this.#isEnded) {
@@ -203,7 +212,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   override onKilled(): void {
     this.#services.unread.forget(this);
-    this.#cancel(this.#isUnread ? "unread" : "left");
+    this.#cancel(this.#isUnread ? "unread" : causeOfLeaving(this.deadlineMs));
   }
 
   // What the budget of unread bytes asks.
@@ -226,8 +235,10 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   // The request.
 
   #begin(handler: EngineHandler): void {
-    if (handler.kind !== "unary") this.#startTimer();
-    if (handler.kind === "bidi") this.#guard(() => handler.handle(this));
+    if (handler.kind === "bidi") {
+      this.#startTimer(this.deadlineMs);
+      this.#guard(() => handler.handle(this));
+    } else this.connection.tellReadOver(this);
   }
 
   /** Bytes of the message that begins at `at`, with its prefix; Infinity for one that ends the call. */
@@ -316,14 +327,19 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     return isKept;
   }
 
-  /** Mostly the end comes with the same read: only what waits longer is worth a copy. */
   #awaitHalfClose(message: Buffer): void {
     this.#request = message;
-    this.connection.tellReadOver(this);
+    if (this.#isSlow) this.connection.tellReadOver(this);
   }
 
+  /** Mostly a whole request comes with one read: only what waits longer is worth a timer, and a copy. */
   override onReadOver(): void {
+    if (this.#isEnded || this.#isHalfClosed) return;
     if (this.#request !== undefined) this.#request = ownBytes(this.#request);
+    if (this.#isSlow) return;
+    this.#isSlow = true;
+    const limit = Date.now() + this.#services.requestLimitMs;
+    this.#startTimer(Math.min(limit, this.deadlineMs ?? Infinity));
   }
 
   #hold(bytes: number): boolean {
@@ -366,6 +382,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     }
     this.#request = undefined;
     this.#release(request.length + MESSAGE_BYTES);
+    if (this.#isSlow) clearTimeout(this.#timer);
+    if (handler.kind === "server_streaming") this.#startTimer(this.deadlineMs);
     this.#guard(() => handler.handle(this, request));
   }
 
@@ -401,12 +419,12 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     return false;
   }
 
-  #startTimer(): void {
-    if (this.deadlineMs === undefined) return;
-    const left = Math.max(0, this.deadlineMs - Date.now());
+  #startTimer(endMs: number | undefined): void {
+    if (endMs === undefined) return;
+    const left = Math.max(0, endMs - Date.now());
     this.#timer = setTimeout(
       () => {
-        if (Date.now() < this.deadlineMs!) this.#startTimer();
+        if (Date.now() < endMs) this.#startTimer(endMs);
         else this.#tooLate();
       },
       Math.min(left, MAX_TIMER_MS),
@@ -416,7 +434,9 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #tooLate(): void {
     if (this.#isEnded) return;
     this.#over();
-    this.#finish({ code: Code.deadlineExceeded, message: "the deadline passed" });
+    const isDeadline = this.deadlineMs !== undefined && Date.now() >= this.deadlineMs;
+    const message = isDeadline ? "the deadline passed" : "the request took too long to arrive";
+    this.#finish({ code: Code.deadlineExceeded, message });
     this.#tellCancelled("deadline");
   }
 
@@ -430,8 +450,9 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     else this.cancelled = true;
   }
 
-  /** What is no gRPC gets an answer that its sender understands: the rest of it when all has come, bounded by the window. */
+  /** What is no gRPC gets an answer that its sender understands. */
   #respondHttp(): void {
+    if (this.#isEnded) return;
     this.#over();
     this.write(Framing.none, Buffer.from("This server speaks gRPC: POST with content-type application/grpc.\n"));
     this.finish(NOTHING);

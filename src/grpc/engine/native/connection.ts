@@ -42,6 +42,8 @@ const LINGER_MS = 1_000;
 /** A client that was asked to leave and does not answer opens no more streams after so long. */
 const LAST_CALL_MS = 5_000;
 const MAX_CONTINUATIONS = 32;
+/** From the first frame of a header block to its last. */
+const BLOCK_LIMIT_MS = 10_000;
 /** Gaps in the numbers of streams that are remembered, to tell what was never opened from what is closed. */
 const MAX_GAPS = 128;
 /** A call that is reset sooner is one that attackers open and reset; later ones are as many as may be open at a time. */
@@ -85,6 +87,7 @@ export class Connection implements FrameHandler {
   /** A header block that is not complete. */
   #block: Buffer[] | undefined;
   #blockBytes = 0;
+  #blockBegan = 0;
   #blockStream = 0;
   #blockFlags = 0;
   #isPumping = false;
@@ -214,6 +217,10 @@ export class Connection implements FrameHandler {
   /** Once a second. */
   tick(now: number): void {
     this.#patience.refill();
+    // Between its frames nothing else may be sent, an answer to our pings included.
+    if (this.#block !== undefined && now - this.#blockBegan > BLOCK_LIMIT_MS) {
+      this.#fail(ErrorCode.enhanceYourCalm, "a header block without end");
+    }
     if (this.#isLeaving && this.#lastAccepted === MAX_WINDOW && now - this.#leftAt > LAST_CALL_MS) this.#lastCall();
   }
 
@@ -362,6 +369,7 @@ export class Connection implements FrameHandler {
     this.#blockFlags = flags | (dependsOn === streamId ? DEPENDS_ON_ITSELF : 0);
     if ((flags & Flag.endHeaders) !== 0) return this.#onBlock(bytes, from, to);
     this.#block = [bytes.subarray(from, to)];
+    this.#blockBegan = this.lastHeard;
     this.#blockBytes = to - from;
     return true;
   }

@@ -14,6 +14,8 @@ import { RequestBudget } from "./request-budget.ts";
 const TICK_MS = 1_000;
 /** From being accepted to the first SETTINGS, handshake of TLS included. */
 const PREFACE_LIMIT_MS = 10_000;
+/** For the one request of a call, once it has begun. */
+const REQUEST_LIMIT_MS = 60_000;
 /** So that connections that began together do not end together. */
 const AGE_SPREAD = 0.1;
 
@@ -30,13 +32,15 @@ export class NativeEngine implements Engine {
   #isDraining = false;
   #drained = Promise.withResolvers<void>();
 
-  constructor(options: EngineOptions) {
+  /** `requestLimitMs`: how long a client may take to send the one request of a call. */
+  constructor(options: EngineOptions, requestLimitMs: number = REQUEST_LIMIT_MS) {
     this.#options = options;
     this.#unread = new UnreadBudget(options.maxUnreadBytes);
     this.#services = {
       handlers: this.#handlers,
       maxReceiveMessageBytes: options.maxReceiveMessageBytes,
       maxMetadataBytes: options.maxMetadataBytes,
+      requestLimitMs,
       unread: this.#unread,
       requests: new RequestBudget(options.maxUnreadBytes),
       onError: (error) => options.onError?.(error),
