@@ -95,9 +95,9 @@ const SWEEP_INTERVAL_MS = 50;
 const PING_INTERVAL_MS = 3_000;
 const MAX_PINGS_OUT = 2;
 const CONNECT_TIMEOUT_MS = 5_000;
-/** A NATS that does not answer may hold up the end so long, twice. */
-/** After a slower one it is measured again, at once. */
+/** After a slower round trip it is measured again, at once. */
 const SLOW_ROUND_TRIP_MS = 100;
+/** A NATS that does not answer may hold up the end so long, twice. */
 const CLOSE_FLUSH_MS = 250;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_SPREAD_MS = 400;

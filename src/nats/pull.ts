@@ -219,6 +219,11 @@ export class Pull {
   /** The consumer has another leader, which knows nothing of the requests made to the one before. */
   leaderChanged(): void {
     this.#isDisturbed = true;
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      this.verify();
+    }
     const now = performance.now();
     for (const slot of this.#slots) {
       if (slot !== undefined && slot.remaining > 0 && now - slot.openedAt > MAX_BACKOFF_MS) this.#giveUp(slot);

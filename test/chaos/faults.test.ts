@@ -9,9 +9,9 @@ import { printRound, writeRound } from "./report.ts";
 import { type Round, runRound } from "./run.ts";
 import { everyFault } from "./schedule.ts";
 
-/** They take less than a minute where nothing else runs. */
 /** What happens when is the same in every run; `npm run chaos` looks for what nobody has thought of. */
 const SEED = 7;
+/** They take less than a minute where nothing else runs. */
 const LIMIT_MS = 300_000;
 /** What the machine has to allow. */
 const MAY_BE_SKIPPED = ["disk_full"];

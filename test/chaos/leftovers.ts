@@ -1,4 +1,7 @@
-/** What a run may not leave behind: subscriptions, NATS subscriptions, files, memory. Compared with the time before the load. */
+/**
+ * What a run may not leave behind: subscriptions, NATS subscriptions, files, timers, memory. Compared with the time before
+ * the load.
+ */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Violation } from "./checks/evidence.ts";
 import type { Usage } from "./cluster/server-process.ts";
@@ -17,6 +20,8 @@ const MAX_HEAP_GROWTH_BYTES = 24 * 1024 * 1024;
 const MAX_RSS_GROWTH_BYTES = 256 * 1024 * 1024;
 const HEAP = "v8js_memory_heap_used_bytes";
 const MAX_DESCRIPTOR_GROWTH = 5;
+/** Some run only after a first use, as those of keepalive and of queues. */
+const MAX_TIMER_GROWTH = 10;
 const HAS_TO_BE_ZERO = ["windshift_subscriptions", "windshift_unsettled", "windshift_publishes_in_flight"];
 
 /** Measures now. */
@@ -61,6 +66,8 @@ function compare(topology: Topology, before: Level, now: Level): Violation[] {
       if (heap > MAX_HEAP_GROWTH_BYTES) add(`${name} holds ${Math.round(heap / 2 ** 20)} MiB of heap more than before`);
       if (grown > MAX_RSS_GROWTH_BYTES) add(`${name} holds ${Math.round(grown / 2 ** 20)} MiB more than before`);
       const files = usage.descriptors - first.descriptors;
+      const timers = usage.timers - first.timers;
+      if (timers > MAX_TIMER_GROWTH) add(`${name} runs ${timers} timers more than before`);
       if (files > MAX_DESCRIPTOR_GROWTH) add(`${name} holds ${files} files more than before`);
     }
     const subscriptions = now.natsSubscriptions[name] ?? 0;

@@ -10,7 +10,7 @@
  *   --mutant NAME   the server with a deliberate fault: has to be red
  *   --mutants       all of them, one after the other
  *   --entry FILE    the program of the servers, such as dist/main.js (default src/main.ts, which needs no build)
- *   --nodes N       nodes of NATS (default 3); --servers N: of ours (default 2)
+ *   --nodes N       nodes of NATS (default 3); --servers N: of ours (default 2, and 3 in every fourth round)
  *   --list          the faults and the mutants
  *   --server-command TEXT  a shell command for another server: it gets NATS_URL, GRPC_PORT and HEALTH_PORT
  *   --ids-by-text   that server numbers events by delivery: they are told by their text instead
@@ -47,7 +47,7 @@ const { values } = parseArgs({
     keep: { type: "boolean", default: false },
     confirm: { type: "boolean", default: false },
     nodes: { type: "string", default: "3" },
-    servers: { type: "string", default: "2" },
+    servers: { type: "string" },
     entry: { type: "string" },
     "server-command": { type: "string" },
     "ids-by-text": { type: "boolean", default: false },
@@ -81,7 +81,7 @@ async function main(): Promise<number> {
       command: values["server-command"],
       idsByText: values["ids-by-text"],
       nodes: Number(values.nodes),
-      servers: Number(values.servers),
+      servers: Number(values.servers ?? (n % 4 === 3 ? 3 : 2)),
     };
     if (!(await isGood(`round ${n + 1}`, round, schedule))) failed += 1;
     if (values.fault !== undefined || values.calm || values.every) break;

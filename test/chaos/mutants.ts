@@ -13,8 +13,8 @@ import type { FaultName } from "./faults.ts";
 export interface Mutant {
   readonly what: string;
   readonly file: string;
-  /** What is replaced by what; each text occurs exactly once. */
-  readonly edits: readonly (readonly [from: string, to: string])[];
+  /** What is replaced by what, in that file or another; each text occurs exactly once. */
+  readonly edits: readonly (readonly [from: string, to: string, file?: string])[];
   /** Under which fault it shows; undefined: under none at all. */
   readonly fault?: FaultName;
   readonly forMs?: number;
@@ -128,9 +128,20 @@ export const MUTANTS = {
   disconnection_untold: {
     what: "a subscription that asked is not told that NATS is away",
     file: "nats/pull.ts",
-    edits: [["    this.#tooFewBytes = 0;\n    this.#handler.onReachable(false);", "    this.#tooFewBytes = 0;"]],
+    edits: [["    this.#isDisturbed = true;\n    this.#setReachable(false);", "    this.#isDisturbed = true;"]],
     fault: "nats_away",
     forMs: 13_000,
+    finds: ["status"],
+  },
+  silence_unnoticed: {
+    what: "a NATS that falls silent is noticed after half a minute",
+    file: "nats/connection.ts",
+    edits: [
+      ["const PING_INTERVAL_MS = 3_000;", "const PING_INTERVAL_MS = 30_000;"],
+      ["const CLUSTER_HEARTBEAT_MS = 500;", "const CLUSTER_HEARTBEAT_MS = 30_000;", "events/subscription.ts"],
+    ],
+    fault: "silent_nats_link",
+    forMs: 14_000,
     finds: ["status"],
   },
   draining_untold: {
@@ -232,13 +243,16 @@ export async function plant({ file, edits, what }: Mutant): Promise<string> {
   await cp(join(ROOT, "src"), join(folder, "src"), { recursive: true });
   await cp(join(ROOT, "package.json"), join(folder, "package.json"));
   await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"));
-  const path = join(folder, "src", file);
-  let text = await readFile(path, "utf8");
-  for (const [from, to] of edits) {
+  for (const [from, to, other] of edits) {
+    const name = other ?? file;
+    const path = join(folder, "src", name);
+    const text = await readFile(path, "utf8");
     const count = text.split(from).length - 1;
-    if (count !== 1) throw new Error(`mutant "${what}": a text is ${count} times in src/${file}, not once:\n${from}`);
-    text = text.replace(from, () => to);
+    if (count !== 1) throw new Error(`mutant "${what}": a text is ${count} times in src/${name}, not once:\n${from}`);
+    await writeFile(
+      path,
+      text.replace(from, () => to),
+    );
   }
-  await writeFile(path, text);
   return join(folder, "src", "main.ts");
 }

@@ -50,9 +50,9 @@ export function checkCredit(evidence: Evidence): Violation[] {
     const limit = limits.get(consumer) ?? Infinity;
     if (limit === Infinity || judged.has(consumer) || excused(evidence, "nodes", t, t, NEW_LEADER_MS)) return;
     const ids = new Set<number>();
-    for (const { first, held } of holdings.values()) {
+    for (const { first, held, doubtful } of holdings.values()) {
       if (first.consumer !== consumer) continue;
-      for (const [id, until] of held) if (until > t) ids.add(id);
+      for (const [id, until] of held) if (until > t && !doubtful.has(id)) ids.add(id);
     }
     if (ids.size <= limit) return;
     add(`${consumer} had ${ids.size} events held at ${at(evidence, t)}, ${limit} being its limit`);
@@ -65,6 +65,8 @@ class Holding {
   readonly first: Of<"subscribe">;
   /** Until when the server holds an event for sure. */
   readonly held = new Map<number, number>();
+  /** Of those, what JetStream may have settled without anybody knowing. */
+  readonly doubtful = new Set<number>();
   readonly #evidence: Evidence;
   readonly #settling = new Map<number, number>();
   /** Settlements under way; one that was sent before its event came counts for it too. */
@@ -97,6 +99,7 @@ class Holding {
     for (const id of failed) {
       const until = this.#settling.get(id);
       if (until !== undefined) this.held.set(id, until);
+      this.doubtful.add(id);
     }
     for (const id of [...ids, ...invalid, ...failed]) {
       this.#settling.delete(id);
@@ -109,6 +112,7 @@ class Holding {
     const receivedAt = Math.max(this.first.t, t - late);
     const until = receivedAt + this.#holdMs - ROUND_TRIP_MS;
     this.#settling.delete(id);
+    this.doubtful.delete(id);
     if ((this.#open.get(id) ?? 0) > 0) this.#settling.set(id, until);
     else this.held.set(id, until);
     for (const [other, end] of this.held) {

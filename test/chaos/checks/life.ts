@@ -6,7 +6,7 @@ const ENDS_LINGER_MS = 8_000;
 const CALM_AFTER_MS = 12_000;
 /** A call takes so long at most. */
 const CALL_MS = 5_000;
-/** What the load of others may cost a call. */
+/** These say that the server, or the suite, is wrong. */
 const FORBIDDEN_CODES = new Set(["UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED"]);
 
 export function checkLife(evidence: Evidence): Violation[] {

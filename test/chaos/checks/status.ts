@@ -5,27 +5,24 @@ import { resumptions } from "./resume.ts";
 
 /** A silent NATS is told within this time. */
 const SILENCE_MS = 10_000;
-/** These take NATS away from the servers that they name, or from all. */
+/** These take NATS away from the servers that they name. */
 const AWAY = new Set(["nats_away", "refuse_nats_link", "silent_nats_link"]);
 
 export function checkStatus(evidence: Evidence): Violation[] {
   const violations: Violation[] = [];
   const add = (text: string): void => void violations.push({ check: "status", text });
   const resumed = resumptions(evidence).filter(({ ms, limitMs }) => ms <= limitMs);
+  // A killed process does not tell that its subscriptions ended.
+  const lastOf = new Map(evidence.entries.map(({ p, t }) => [p, t]));
   for (const [sub, entries] of bySubscription(evidence.entries)) {
     if (!entries.some(({ e }) => e === "status")) continue;
     const [first] = entries;
     if (first?.e !== "subscribe") continue;
     judgeOrder(sub, entries);
     for (const { name, detail, start, end } of evidence.faults.filter((fault) => AWAY.has(fault.name))) {
-      if (name !== "nats_away" && !detail.includes(`server ${first.server} `)) continue;
       const until = start + SILENCE_MS + SLACK_MS;
-      if (
-        until > end ||
-        !isOpen(entries, start, until) ||
-        !hadItsTurn({ ...evidence, leaderships: undefined }, start, until)
-      )
-        continue;
+      if (until > end || !detail.includes(`server ${first.server} `) || !isOpen(entries, start, until)) continue;
+      if (!hadItsTurn({ ...evidence, leaderships: undefined }, start, until)) continue;
       if (stateAt(entries, until) !== "DISCONNECTED") add(`${sub} was not told of ${name} at ${at(evidence, start)}`);
     }
     for (const { since, ms } of resumed.filter((one) => one.sub === sub)) {
@@ -36,6 +33,12 @@ export function checkStatus(evidence: Evidence): Violation[] {
     }
   }
   return violations;
+
+  function isOpen(list: readonly Entry[], from: number, to: number): boolean {
+    const openedAt = list.find(({ e }) => e === "subscribed")?.t ?? Infinity;
+    const last = list.findLast(({ e }) => e === "ended" || e === "half_close")?.t ?? lastOf.get(list[0]!.p)!;
+    return openedAt < from && last > to;
+  }
 
   function isWhole(from: number, to: number): boolean {
     return evidence.faults.every(({ effects, start, end }) => effects.length === 0 || end < from || start > to);
@@ -62,12 +65,6 @@ export function checkStatus(evidence: Evidence): Violation[] {
     if (end.reason !== "SERVER_DRAINING" || isDraining) return;
     add(`${end.sub} ended at ${at(evidence, end.t)} as its server drained, and was not told before`);
   }
-}
-
-function isOpen(entries: readonly Entry[], from: number, to: number): boolean {
-  const openedAt = entries.find(({ e }) => e === "subscribed")?.t ?? Infinity;
-  const last = entries.findLast(({ e }) => e === "ended" || e === "half_close")?.t ?? Infinity;
-  return openedAt < from && last > to;
 }
 
 function stateAt(entries: readonly Entry[], t: number): string | undefined {

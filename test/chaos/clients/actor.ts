@@ -26,11 +26,18 @@ export interface Setting {
   readonly stop: AbortSignal;
 }
 
+/**
+ * What grpc-js makes of a connection that is reset after the server has asked the client to leave: Node takes the reset for
+ * the end that was announced, and the library misses the status.
+ */
+const RESET_WHILE_LEAVING = /^Received RST_STREAM with code 0\b/;
+
 /** What a failed call says. */
 export function failureOf(error: unknown): Failure {
   if (!(error instanceof CallError)) return { code: "CLIENT", text: String(error) };
+  const wasReset = error.reason === undefined && RESET_WHILE_LEAVING.test(error.message);
   return {
-    code: error.status,
+    code: wasReset ? "UNAVAILABLE" : error.status,
     reason: error.reason,
     outcome: error.metadata["outcome"],
     text: error.message,

@@ -39,6 +39,8 @@ export interface ServerOptions {
 export interface Usage {
   readonly rssBytes: number;
   readonly descriptors: number;
+  /** Timers that run; 0 for a server that is not ours. */
+  readonly timers: number;
   /** Sums over all series, by name. */
   readonly metrics: Readonly<Record<string, number>>;
 }
@@ -73,6 +75,7 @@ export class ServerProcess implements AsyncDisposable {
         HEALTH_HOST: "127.0.0.1",
         HEALTH_PORT: String(healthPort),
         NATS_URL: natsUrls.join(","),
+        CHAOS_TIMERS: this.#timersFile,
         ...env,
       },
       stdio: ["ignore", "pipe", "pipe"],
@@ -157,10 +160,15 @@ export class ServerProcess implements AsyncDisposable {
     return this.options.command !== undefined;
   }
 
+  get #timersFile(): string {
+    return join(this.options.logFolder, `${this.options.name}.timers`);
+  }
+
   async #processUsage(): Promise<Omit<Usage, "metrics">> {
+    const timers = Number(await readFile(this.#timersFile, "utf8").catch(() => "0"));
     const status = await readFile(`/proc/${this.pid}/status`, "utf8");
     const rss = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
-    return { rssBytes: rss, descriptors: await this.descriptors() };
+    return { rssBytes: rss, descriptors: await this.descriptors(), timers };
   }
 
   async #isAlive(): Promise<boolean> {

@@ -14,23 +14,28 @@ function onLinks(
   what: string,
   effects: readonly Effect[],
   spoil: (link: Link, c: FaultContext) => void,
+  maxMs = 8_000,
 ): Fault {
   return {
     what: kind === "nats" ? `server to NATS: ${what}` : `client to server: ${what}`,
     effects: kind === "client" ? [...effects, "ends"] : effects,
-    lasts: [500, 8_000],
+    lasts: [500, maxMs],
     start: async (context) => {
       const links = context.claim(`${kind} links`, groups(context, kind));
       if (links === undefined) return undefined;
       for (const link of links) spoil(link, context);
       return {
-        detail: links.map(({ name }) => name).join(", "),
+        detail: names(links),
         end: async () => {
           for (const link of links) link.heal();
         },
       };
     },
   };
+}
+
+function names(links: readonly Link[]): string {
+  return links.map(({ name }) => name).join(", ");
 }
 
 function cut(link: Link): void {
@@ -45,7 +50,8 @@ function slow(link: Link, { random }: FaultContext): void {
 export const LINK_FAULTS = {
   cut_nats_link: onLinks("nats", "reset", ["stalls"], cut),
   refuse_nats_link: onLinks("nats", "reset, and no new connections", ["stalls"], (link) => link.refuse()),
-  silent_nats_link: onLinks("nats", "black hole", ["stalls"], (link) => link.blackHole()),
+  // As long as a subscription may take to be told of it, and longer.
+  silent_nats_link: onLinks("nats", "black hole", ["stalls"], (link) => link.blackHole(), 20_000),
   half_open_nats_link: onLinks("nats", "only answers vanish", ["stalls"], (link) => link.drop("down")),
   lost_requests_nats_link: onLinks("nats", "only requests vanish", ["stalls"], (link) => link.drop("up")),
   mute_nats_link: onLinks("nats", "only requests are held up", ["stalls"], (link) => link.blackHole("up")),
@@ -56,12 +62,13 @@ export const LINK_FAULTS = {
     lasts: [2_000, 60_000],
     start: async (context) => {
       const all = context.topology.natsLinks;
-      const taken = all.filter((links) => context.claim("nats links", [links]) !== undefined);
-      for (const link of taken.flat()) link.refuse();
+      const taken = all.filter((links) => context.claim("nats links", [links]) !== undefined).flat();
+      if (taken.length === 0) return undefined;
+      for (const link of taken) link.refuse();
       return {
-        detail: `${taken.length} servers`,
+        detail: names(taken),
         end: async () => {
-          for (const link of taken.flat()) link.heal();
+          for (const link of taken) link.heal();
         },
       };
     },

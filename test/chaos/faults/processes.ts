@@ -41,12 +41,14 @@ export const PROCESS_FAULTS = {
     effects: ["ends"],
     lasts: [0, 0],
     start: async ({ topology, claim }) => {
+      const restarted: string[] = [];
       for (const server of topology.servers) {
         if (server.pid === undefined || claim("server", [server]) === undefined) continue;
         await server.end("SIGTERM");
         await server.start();
+        restarted.push(server.options.name);
       }
-      return { detail: "all", end: async () => undefined };
+      return restarted.length === 0 ? undefined : { detail: restarted.join(", "), end: async () => undefined };
     },
   },
   pause_server: {

@@ -343,7 +343,7 @@ test.each<[string, string, () => Evidence]>([
     () =>
       evidence(history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), 20_000, { e: "client", phase: "stopped" }), {
         consumers: [],
-        faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "2 servers")],
+        faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "server 0 - node 0, server 1 - node 0")],
       }),
   ],
   [
@@ -394,12 +394,16 @@ test.each<[string, string, () => Evidence]>([
           OTHER,
           OTHER_SUBSCRIBED,
           event(1),
-          { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE" },
-          3_950,
+          { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE", reason: "SERVER_DRAINING" },
+          800,
+          published(2),
+          event(2, "o"),
+          acked(2, "o"),
+          3_100,
           event(1, "o", 2),
           acked(1, "o"),
         ),
-        { faults: [fault("term_server", ["ends"], 1_060, 1_500, "server-0")] },
+        { faults: [fault("rolling_restart", ["ends"], 1_060, 1_500, "server-0")] },
       ),
   ],
 ])("found: %s", (_, name, make) => {
@@ -407,6 +411,54 @@ test.each<[string, string, () => Evidence]>([
 });
 
 test.each<[string, () => Evidence]>([
+  [
+    "an outage that nobody was told of, because the client was killed",
+    () =>
+      evidence(
+        history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE")).concat({ ...published(1)[0]!, t: 20_000, p: "another" }),
+        {
+          consumers: [],
+          faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "server 0 - node 0")],
+        },
+      ),
+  ],
+  [
+    "an outage of another server that was not told",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), 20_000, { e: "client", phase: "stopped" }), {
+        consumers: [],
+        faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "server 1 - node 0")],
+      }),
+  ],
+  [
+    "more events than a consumer allows, when JetStream may have applied acks that were lost on their way back",
+    () =>
+      evidence(
+        history(
+          [published(1), published(2), [SUBSCRIBE, SUBSCRIBED, event(1)]].flat(),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          { e: "confirmed", sub: "s", kind: "ack", ids: [], invalid: [], failed: [1] },
+          event(2),
+          acked(1),
+          acked(2),
+        ),
+        { consumers: [{ consumer: "work", pending: 0, unsettled: 0, limit: 1 }] },
+      ),
+  ],
+  [
+    "events that come back late after a SIGTERM, as nobody had room for any",
+    () =>
+      evidence(
+        history(
+          [published(1), [SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1)]].flat(),
+          { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE", reason: "SERVER_DRAINING" },
+          3_950,
+          event(1, "o", 2),
+          acked(1, "o"),
+        ),
+        { faults: [fault("term_server", ["ends"], 1_060, 1_500, "server-0")] },
+      ),
+  ],
   [
     "a redelivery after the timeout of an ack that was held up",
     () =>
