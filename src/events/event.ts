@@ -18,8 +18,12 @@ export interface DeliveredEvent {
   readonly ackSubject: string;
 }
 
-const ACK_TOKENS = 9;
-const PENDING_TOKEN = 8;
+/** Tokens before the attempt, and those of what has a domain. */
+const PLAIN_TOKENS = 4;
+const DOMAIN_TOKENS = 6;
+const MAX_PLAIN_DOTS = 8;
+/** Where the dots of the subject at hand are. */
+const dots: number[] = [];
 
 /**
  * Reads a delivered message. The reply subject says where it comes from:
@@ -27,23 +31,42 @@ const PENDING_TOKEN = 8;
  * choice with `<domain>.<account hash>` after `ACK` and a random token at the end (ADR-15 of nats-architecture-and-design).
  */
 export function readEvent(message: NatsMessage): DeliveredEvent {
-  const tokens = message.reply.split(".");
-  const shift = tokens.length > ACK_TOKENS ? 2 : 0;
+  const ackSubject = message.reply;
+  const first = findDots(ackSubject);
   const headers = decodeHeaders(message);
-  const time = tokens[shift + 7]!;
   return {
-    id: Number(tokens[shift + 5]),
+    id: numberBetween(ackSubject, dots[first]!, dots[first + 1]!),
     subject: message.subject,
     headers,
-    publishedAt: headers.publishedAt ?? { seconds: Number(time.slice(0, -9)), nanos: Number(time.slice(-9)) },
+    publishedAt: headers.publishedAt ?? storedAt(ackSubject.slice(dots[first + 2]! + 1, dots[first + 3])),
     payload: message.payload,
-    attempt: Number(tokens[shift + 4]),
-    ackSubject: message.reply,
+    attempt: numberBetween(ackSubject, dots[first - 1]!, dots[first]!),
+    ackSubject,
   };
 }
 
 /** How many events the consumer had not delivered yet when it delivered this one; `ackSubject` is that of `readEvent`. */
 export function waitingBehind(ackSubject: string): number {
-  const tokens = ackSubject.split(".");
-  return Number(tokens[tokens.length > ACK_TOKENS ? PENDING_TOKEN + 2 : PENDING_TOKEN]);
+  const first = findDots(ackSubject);
+  return numberBetween(ackSubject, dots[first + 3]!, dots[first + 4] ?? ackSubject.length);
 }
+
+/** Fills `dots`; returns which of them comes after the attempt. */
+function findDots(text: string): number {
+  dots.length = 0;
+  for (let at = text.indexOf("."); at >= 0; at = text.indexOf(".", at + 1)) dots.push(at);
+  return dots.length > MAX_PLAIN_DOTS ? DOMAIN_TOKENS : PLAIN_TOKENS;
+}
+
+function numberBetween(text: string, before: number, after: number): number {
+  let number = 0;
+  for (let at = before + 1; at < after; at++) number = number * 10 + text.charCodeAt(at) - ZERO;
+  return number;
+}
+
+/** Nanoseconds since the epoch. */
+function storedAt(time: string): Timestamp {
+  return { seconds: Number(time.slice(0, -9)), nanos: Number(time.slice(-9)) };
+}
+
+const ZERO = 48;

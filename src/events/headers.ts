@@ -4,7 +4,7 @@
  *
  * The block is built as one string and read line by line from the bytes.
  */
-import { type NatsMessage, eachHeader } from "../nats/message.ts";
+import { HeaderLines, type NatsMessage } from "../nats/message.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
 import { type Timestamp, formatTimestamp, parseTimestamp } from "./timestamp.ts";
 
@@ -86,25 +86,13 @@ const NO_HEADERS: EventHeaders = {
 export function decodeHeaders(message: NatsMessage): EventHeaders {
   if (message.headers === undefined) return NO_HEADERS;
   const found: { -readonly [K in keyof EventHeaders]: EventHeaders[K] } = { ...NO_HEADERS };
-  eachHeader(message.headers, (name, value) => {
-    switch (name.toLowerCase()) {
-      case "ws-data-type":
-        found.dataType ??= value;
-        break;
-      case "ws-published-time":
-        found.publishedAt ??= parseTimestamp(value);
-        break;
-      case "nats-msg-id":
-        found.idempotencyKey ??= value;
-        break;
-      case "ws-trace-parent":
-        found.traceParent ??= value;
-        break;
-      case "ws-trace-state":
-        found.traceState ??= value;
-        break;
-      default:
-    }
-  });
+  const lines = new HeaderLines(message.headers);
+  while (lines.next()) {
+    if (lines.is("ws-data-type")) found.dataType ??= lines.value;
+    else if (lines.is("ws-published-time")) found.publishedAt ??= parseTimestamp(lines.value);
+    else if (lines.is("nats-msg-id")) found.idempotencyKey ??= lines.value;
+    else if (lines.is("ws-trace-parent")) found.traceParent ??= lines.value;
+    else if (lines.is("ws-trace-state")) found.traceState ??= lines.value;
+  }
   return found;
 }

@@ -229,10 +229,11 @@ export class Subscription {
   ): void {
     const batch = new SettlementBatch(this, kind, this.#payload(kind, delayMs), done);
     const now = performance.now();
-    const seen = new Set<EventId>();
+    // A ping leaves the event where it is: named twice in one message it would be pinged twice.
+    const pinged = kind === "ping" && ids.length > 1 ? new Set<EventId>() : undefined;
     for (const id of ids) {
-      const event = typeof id === "number" && !seen.has(id) ? this.#ledger.find(id, now) : undefined;
-      seen.add(id);
+      const event = typeof id === "number" && pinged?.has(id) !== true ? this.#ledger.find(id, now) : undefined;
+      pinged?.add(id);
       if (event === undefined) {
         batch.invalidIds.push(id);
       } else if (!this.#pull.isVerified || (kind === "ping" && event.pings >= MAX_PINGS)) {

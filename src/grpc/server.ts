@@ -238,7 +238,12 @@ class Bidi<Request, Response> extends BaseCall<Request, Response> implements Bid
       if (!this.ended) this.#guard(() => this.onHalfClose?.());
     };
     engineCall.onMessage = (bytes) => {
-      if (!this.ended) this.#guard(() => this.onMessage?.(this.decode(bytes)));
+      if (this.ended) return;
+      try {
+        this.onMessage?.(this.decode(bytes));
+      } catch (error) {
+        this.#threw(error);
+      }
     };
     if (this.begin()) this.#guard(() => handler(this));
   }
@@ -263,8 +268,12 @@ class Bidi<Request, Response> extends BaseCall<Request, Response> implements Bid
     try {
       run();
     } catch (error) {
-      this.fail(error);
-      this.onCancel?.();
+      this.#threw(error);
     }
+  }
+
+  #threw(error: unknown): void {
+    this.fail(error);
+    this.onCancel?.();
   }
 }

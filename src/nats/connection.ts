@@ -101,7 +101,9 @@ const SLOW_ROUND_TRIP_MS = 100;
 const CLOSE_FLUSH_MS = 250;
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_SPREAD_MS = 400;
-const CRLF = "\r\n";
+const CR = 13;
+const LF = 10;
+const CRLF_BYTES = 2;
 const DEFAULT_PORT = 4222;
 
 /** One connection to NATS for the life of the process. */
@@ -403,7 +405,7 @@ export class NatsConnection implements AsyncDisposable {
     const total = headerLength + payload.length;
     const target = reply === "" ? subject : `${subject} ${reply}`;
     const line = headerLength === 0 ? `PUB ${target} ${total}\r\n` : `HPUB ${target} ${headerLength} ${total}\r\n`;
-    const size = line.length + total + CRLF.length;
+    const size = line.length + total + CRLF_BYTES;
     let buffer = this.#buffer;
     if (this.#end + size > buffer.length) {
       this.#retire();
@@ -411,11 +413,16 @@ export class NatsConnection implements AsyncDisposable {
       this.#start = this.#end = 0;
     }
     let at = this.#end;
-    at += buffer.write(line, at, "latin1");
-    if (headerLength > 0) at += buffer.write(headers, at, "utf8");
+    if (headerLength === headers.length) {
+      at += buffer.write(line + headers, at, "latin1");
+    } else {
+      at += buffer.write(line, at, "latin1");
+      at += buffer.write(headers, at, "utf8");
+    }
     buffer.set(payload, at);
     at += payload.length;
-    at += buffer.write(CRLF, at, "latin1");
+    buffer[at++] = CR;
+    buffer[at++] = LF;
     this.#end = at;
     this.#scheduleFlush();
   }

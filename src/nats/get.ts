@@ -7,7 +7,7 @@ import { type JetStreamApi, parseReply } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { JetStreamCode, jetStreamCode, noReply } from "./errors.ts";
 import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
-import { type NatsMessage, eachHeader, headerValue, statusCode } from "./message.ts";
+import { HeaderLines, type NatsMessage, headerValue, statusCode } from "./message.ts";
 
 /** A message as it is stored. */
 export interface StoredMessage {
@@ -228,12 +228,13 @@ function readDirect(reply: NatsMessage, stream: string): StoredMessage | undefin
   let subject = "";
   let sequence = "";
   let time = "";
-  eachHeader(reply.headers!, (name, value) => {
-    if (name === "Nats-Stream") from = value;
-    else if (name === "Nats-Subject") subject = value;
-    else if (name === "Nats-Sequence") sequence = value;
-    else if (name === "Nats-Time-Stamp") time = value;
-  });
+  const lines = new HeaderLines(reply.headers!);
+  while (lines.next()) {
+    if (lines.is("nats-stream")) from = lines.value;
+    else if (lines.is("nats-subject")) subject = lines.value;
+    else if (lines.is("nats-sequence")) sequence = lines.value;
+    else if (lines.is("nats-time-stamp")) time = lines.value;
+  }
   if (from !== stream) return undefined;
   return { subject, sequence: BigInt(sequence), time, headers: reply.headers, payload: reply.payload };
 }

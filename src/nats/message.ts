@@ -31,31 +31,73 @@ export function statusText(message: NatsMessage): string {
 }
 
 /** The first value of a header, compared without case, outer blanks removed; undefined when it is not there. */
-export function headerValue(message: Pick<NatsMessage, "headers">, name: string): string | undefined {
-  const { headers } = message;
+export function headerValue({ headers }: Pick<NatsMessage, "headers">, name: string): string | undefined {
   if (headers === undefined) return undefined;
-  let found: string | undefined;
-  eachHeader(headers, (key, value) => {
-    if (found === undefined && key.length === name.length && key.toLowerCase() === name.toLowerCase()) found = value;
-  });
-  return found;
+  const wanted = name.toLowerCase();
+  const lines = new HeaderLines(headers);
+  while (lines.next()) if (lines.is(wanted)) return lines.value;
+  return undefined;
 }
 
-/** Calls back for each header line in order, values without the ASCII blanks around them. */
-export function eachHeader(headers: Buffer, visit: (name: string, value: string) => void): void {
-  let start = headers.indexOf(CR, 0) + 2;
-  const end = headers.length - 2;
-  while (start > 1 && start < end) {
-    let stop = headers.indexOf(CR, start);
-    if (stop < 0) stop = headers.length;
-    const colon = headers.indexOf(COLON, start);
-    if (colon > 0 && colon < stop) {
-      let [from, to] = [colon + 1, stop];
-      while (from < to && isBlank(headers[from]!)) from += 1;
-      while (to > from && isBlank(headers[to - 1]!)) to -= 1;
-      visit(headers.toString("latin1", start, colon), headers.toString("utf8", from, to));
+/** Walks over the header lines of a block in order, and decodes of them what it is asked for. */
+export class HeaderLines {
+  readonly #block: Buffer;
+  readonly #end: number;
+  #at: number;
+  #start = 0;
+  #colon = 0;
+  #stop = 0;
+
+  constructor(block: Buffer) {
+    this.#block = block;
+    this.#end = block.length - 2;
+    let at = 0;
+    while (at < block.length && block[at] !== CR) at += 1;
+    this.#at = at + 2;
+  }
+
+  /** Moves to the next line with a name; false at the end. */
+  next(): boolean {
+    const block = this.#block;
+    while (this.#at < this.#end) {
+      const start = this.#at;
+      let colon = -1;
+      let at = start;
+      for (; at < block.length && block[at] !== CR; at++) if (colon < 0 && block[at] === COLON) colon = at;
+      this.#at = at + 2;
+      if (colon < 0) continue;
+      this.#start = start;
+      this.#colon = colon;
+      this.#stop = at;
+      return true;
     }
-    start = stop + 2;
+    return false;
+  }
+
+  /** Whether this is the line of `name`, which is given in lower case. */
+  is(name: string): boolean {
+    const length = this.#colon - this.#start;
+    if (length !== name.length) return false;
+    for (let n = 0; n < length; n++) {
+      const byte = this.#block[this.#start + n]!;
+      const lower = byte >= UPPER_A && byte <= UPPER_Z ? byte + TO_LOWER : byte;
+      if (lower !== name.charCodeAt(n)) return false;
+    }
+    return true;
+  }
+
+  /** The name as it was written. */
+  get name(): string {
+    return this.#block.toString("latin1", this.#start, this.#colon);
+  }
+
+  /** The value without the ASCII blanks around it. */
+  get value(): string {
+    const block = this.#block;
+    let [from, to] = [this.#colon + 1, this.#stop];
+    while (from < to && isBlank(block[from]!)) from += 1;
+    while (to > from && isBlank(block[to - 1]!)) to -= 1;
+    return block.toString("utf8", from, to);
   }
 }
 
@@ -65,3 +107,6 @@ function isBlank(byte: number): boolean {
 
 const CR = 13;
 const COLON = 58;
+const UPPER_A = 65;
+const UPPER_Z = 90;
+const TO_LOWER = 32;

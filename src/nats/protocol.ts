@@ -163,6 +163,7 @@ export class IncomingMessage implements NatsMessage {
   readonly #start: number;
   readonly #headerBytes: number;
   readonly #end: number;
+  #replyText: string | undefined;
 
   /** Where its parts are: subject, reply subject (empty for none), then headers and payload of `total` bytes. */
   constructor(
@@ -183,6 +184,7 @@ export class IncomingMessage implements NatsMessage {
     this.#start = start;
     this.#headerBytes = headerBytes;
     this.#end = start + total;
+    if (reply === replyEnd) this.#replyText = "";
     this.size = subjectEnd - subject + replyEnd - reply + total;
   }
 
@@ -191,7 +193,7 @@ export class IncomingMessage implements NatsMessage {
   }
 
   get reply(): string {
-    return this.#reply === this.#replyEnd ? "" : this.#bytes.toString("latin1", this.#reply, this.#replyEnd);
+    return (this.#replyText ??= this.#bytes.toString("latin1", this.#reply, this.#replyEnd));
   }
 
   get headers(): Buffer | undefined {

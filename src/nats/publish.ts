@@ -232,15 +232,41 @@ interface AckBody {
   readonly error?: JetStreamErrorBody;
 }
 
+/** Acknowledgements of a stream differ in nothing but the sequence at their end: what was before it in the last one. */
+let lastBegin = "";
+let lastStream = "";
+const BEGIN = /^(\{"stream":"[^"\\]*",\s*(?:"domain":"[^"\\]*",\s*)?"seq":\s*)\d+\}$/;
+
 /** Reads a publish acknowledgement, or the error in its place; undefined where somebody else answered something else. */
 function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
   const text = payload.toString("latin1");
+  if (lastBegin !== "" && text.startsWith(lastBegin)) {
+    const sequence = sequenceIn(text, lastBegin.length);
+    if (Number.isSafeInteger(sequence)) return { stream: lastStream, sequence: BigInt(sequence), duplicate: false };
+  }
   const body = parseObject(text);
   if (typeof body?.error?.err_code === "number") return notStored(refusal(body.error, {}, body.stream));
   if (typeof body?.stream !== "string" || typeof body.seq !== "number") return undefined;
   const sequence = Number.isSafeInteger(body.seq) ? BigInt(body.seq) : BigInt(/"seq":\s*(\d+)/.exec(text)?.[1] ?? 0);
+  const begin = BEGIN.exec(text)?.[1];
+  if (begin !== undefined) [lastBegin, lastStream] = [begin, body.stream];
   return { stream: body.stream, sequence, duplicate: body.duplicate === true };
 }
+
+/** The number between `from` and a closing brace at the end; NaN for anything else. */
+function sequenceIn(text: string, from: number): number {
+  const end = text.length - 1;
+  if (from >= end || text[end] !== "}") return NaN;
+  let number = 0;
+  for (let at = from; at < end; at++) {
+    const digit = text.charCodeAt(at) - ZERO;
+    if (digit < 0 || digit > 9) return NaN;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+const ZERO = 48;
 
 function parseObject(text: string): AckBody | undefined {
   try {

@@ -22,6 +22,29 @@ test("every valid timestamp comes back from its text, to the nanosecond", () => 
   );
 });
 
+test("what was read before changes nothing", () => {
+  const zone = fc.constantFrom("Z", "z", "+01:00", "-00:30", "");
+  const fraction = fc.constantFrom("", ".5", ".000000001", ".1234567891", ".", ".5x");
+  const second = fc.constantFrom(
+    "2026-11-21T10:09:44",
+    "2026-11-21T10:09:45",
+    "2026-11-21t10:09:44",
+    "2026-02-30T10:09:44",
+  );
+  const text = fc.tuple(second, fraction, zone).map((parts) => parts.join(""));
+  const alone = new Map<string, unknown>();
+  fc.assert(
+    fc.property(fc.array(text, { maxLength: 6 }), (texts) => {
+      for (const each of texts) {
+        // Another second in between forgets the one before.
+        parseTimestamp("1999-12-31T23:59:59.5Z");
+        if (!alone.has(each)) alone.set(each, parseTimestamp(each));
+      }
+      expect(texts.map(parseTimestamp)).toEqual(texts.map((each) => alone.get(each)));
+    }),
+  );
+});
+
 test("the text is the one of Date, where that is exact", () => {
   const milliseconds = fc.integer({ min: MIN_SECONDS * 1000, max: MAX_SECONDS * 1000 });
   fc.assert(

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { WindshiftError } from "../../../src/errors.ts";
 import { JetStreamApi } from "../../../src/nats/api.ts";
@@ -313,4 +314,37 @@ test("publishes that are to be tried again count as waiting: a stream without a 
   scene.connection.take().handler.onReply(STORED);
   expect(scene.ends.slice(1)).toMatchObject([{ stream: "s", sequence: 7n }]);
   expect({ inFlight: scene.publisher.inFlight, waiting: scene.publisher.waiting }).toEqual({ inFlight: 0, waiting: 0 });
+});
+
+test("every acknowledgement is read as JSON says, whatever came before it", () => {
+  const stream = fc.constantFrom("orders", "ORDERS", "o", 'a"b', "a\\b", "ü");
+  const seq = fc.oneof(
+    fc.nat(20),
+    fc.maxSafeInteger().filter((number) => number >= 0),
+  );
+  const more = fc.constantFrom("", ', "duplicate": true', ', "duplicate":false', ', "val":"1"', " ", "}", "x", '"');
+  const domain = fc.constantFrom("", '"domain":"hub", ');
+  const payload = fc
+    .tuple(stream, domain, fc.constantFrom("", " "), seq, more)
+    .map(
+      ([name, where, blank, number, rest]) =>
+        `{"stream":${JSON.stringify(name)},${where}"seq":${blank}${number}${rest}}`,
+    );
+  fc.assert(
+    fc.property(fc.array(payload, { minLength: 1, maxLength: 8 }), (payloads) => {
+      for (const text of payloads) {
+        const scene = new Scene();
+        scene.publish();
+        scene.connection.take().handler.onReply({ ...STORED, payload: Buffer.from(text, "latin1") });
+        let body: { stream: string; seq: number; duplicate?: boolean } | undefined;
+        try {
+          body = JSON.parse(text) as typeof body;
+        } catch {
+          body = undefined;
+        }
+        const end = body && { stream: body.stream, sequence: BigInt(body.seq), duplicate: body.duplicate === true };
+        expect(scene.ends, text).toEqual(end === undefined ? [] : [end]);
+      }
+    }),
+  );
 });

@@ -314,9 +314,12 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       else if (this.#keep(message)) this.#awaitHalfClose(message);
     } else if (this.#isPaused) {
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
-    } else {
-      const received = message;
-      this.#guard(() => this.onMessage?.(received));
+    } else if (!this.#isEnded) {
+      try {
+        this.onMessage?.(message);
+      } catch (error) {
+        this.#threw(error);
+      }
     }
   }
 
@@ -384,7 +387,11 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#release(request.length + MESSAGE_BYTES);
     if (this.#isSlow) clearTimeout(this.#timer);
     if (handler.kind === "server_streaming") this.#startTimer(this.deadlineMs);
-    this.#guard(() => handler.handle(this, request));
+    try {
+      handler.handle(this, request);
+    } catch (error) {
+      this.#threw(error);
+    }
   }
 
   /** Lets the client send as much as any call may, or what is left of a message that it has begun. */
@@ -494,9 +501,13 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     try {
       run();
     } catch (error) {
-      this.#services.onError(error);
-      this.end({ code: Code.internal, message: "the server failed" });
+      this.#threw(error);
     }
+  }
+
+  #threw(error: unknown): void {
+    this.#services.onError(error);
+    this.end({ code: Code.internal, message: "the server failed" });
   }
 }
 
