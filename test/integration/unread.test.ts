@@ -5,12 +5,15 @@ import { expect, onTestFinished, test } from "vitest";
 import type { CancelCause, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
 import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
 import { Client } from "../support/client.ts";
+import { Http2Peer, ping } from "../support/http2-peer.ts";
+import { heldBytes } from "../support/memory.ts";
 import { RawHttp2 } from "../support/raw-http2.ts";
 
 const MIB = 1024 * 1024;
 const BUDGET = 8 * MIB;
 const OK = { code: 0, message: "" };
 const ENHANCE_YOUR_CALM = 11;
+const PING = ping();
 
 interface Started {
   readonly engine: GrpcJsEngine;
@@ -252,6 +255,28 @@ test("a client that does not even read its socket loses the connection, and othe
   expect(engine.unreadBytes).toBeLessThan(MIB);
   held[0]!.end(OK);
   expect(await readAll(other[0]!)).toBe(4 * (chunk.length + 5));
+});
+
+test.for([true, false])("a client that floods pings costs others nothing (reads the answers: %s)", async (reads) => {
+  const { port } = await start();
+  const client = new Client(`127.0.0.1:${port}`);
+  onTestFinished(() => client.close());
+  const peer = await Http2Peer.start(port);
+  onTestFinished(() => peer.destroy());
+  await peer.roundTrip();
+  const before = await heldBytes();
+  if (!reads) peer.socket.pause();
+  let isOver = false;
+  const flood = peer.flood(400_000, (n) => {
+    if (n % 50_000 === 0) peer.received.length = 0;
+    return PING;
+  });
+  void flood.finally(() => (isOver = true));
+  const text = Buffer.from("served");
+  // A server that leaves its answers in the socket of a client that reads none stops to read from it, or closes it.
+  for (let n = 0; n < 300 || (reads && !isOver); n++) expect(await client.raw("/test/Echo", text)).toEqual(text);
+  peer.received.length = 0;
+  expect((await heldBytes()) - before).toBeLessThan(32 * MIB);
 });
 
 test("connections beyond the limit are closed, until there is room again", async () => {

@@ -86,6 +86,8 @@ function resumption(
 ): { readonly since: number; readonly ms: number } | undefined {
   /** What it holds, with the time until which it may. */
   const held = new Map<number, number>();
+  /** Settlements sent since the event came: what is invalid because it had not come yet is held when the answer comes. */
+  const settled = new Set<number>();
   let window = Infinity;
   let timeoutMs = 0;
   let openedAt = Infinity;
@@ -107,13 +109,20 @@ function resumption(
       openedAt = entry.t;
     } else if (entry.e === "event") {
       const since = Math.max(span.from, roomAt);
-      if (entry.t > span.from) return openedAt < span.from ? { since, ms: entry.t - since } : undefined;
+      if (entry.t > span.from) {
+        // The server lets go of an event a little before its time is up: it was full until just now.
+        const wasFull = held.size >= window;
+        return openedAt < span.from && !wasFull ? { since, ms: entry.t - since } : undefined;
+      }
       held.set(entry.id, entry.t + timeoutMs);
+      settled.delete(entry.id);
+    } else if (entry.e === "settle") {
+      for (const id of entry.ids) settled.add(id);
     } else if (entry.e === "confirmed" && entry.kind === "ping") {
       for (const id of entry.ids) if (held.has(id)) held.set(id, entry.t + timeoutMs);
     } else if (entry.e === "confirmed") {
       const wasFull = held.size >= window;
-      for (const id of [...entry.ids, ...entry.invalid]) held.delete(id);
+      for (const id of [...entry.ids, ...entry.invalid]) if (settled.has(id)) held.delete(id);
       if (wasFull && held.size < window) roomAt = entry.t;
     } else if (entry.e === "half_close" || entry.e === "ended") {
       endedAt = Math.min(endedAt, entry.t);

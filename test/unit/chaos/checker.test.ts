@@ -412,6 +412,44 @@ test.each<[string, string, () => Evidence]>([
 
 test.each<[string, () => Evidence]>([
   [
+    "a full window of which an event came after an ack that was refused, and before the answer",
+    () =>
+      evidence(
+        history(
+          SUBSCRIBE,
+          SUBSCRIBED,
+          published(1),
+          { e: "settle", sub: "s", kind: "ack", ids: [1] },
+          event(1),
+          { e: "confirmed", sub: "s", kind: "ack", ids: [], invalid: [1], failed: [] },
+          published(2),
+          event(2),
+          Array.from({ length: 40 }, (_, index) => published(index + 3)).flat(),
+          2_500,
+          published(43),
+          { e: "ended", sub: "s", by: "client", code: "CANCELLED" },
+        ),
+        { consumers: [], leaderships: [{ consumer: "work", leader: "node-0", from: 1_105, to: 9_000 }] },
+      ),
+  ],
+  [
+    "a full window until the server lets go of an event, a little before its time is up",
+    () =>
+      evidence(
+        history(
+          SUBSCRIBE,
+          SUBSCRIBED,
+          [published(1), published(2), [event(1), event(2)]].flat(),
+          Array.from({ length: 60 }, (_, index) => published(index + 3)).flat(),
+          2_600,
+          event(3),
+          published(63),
+          { e: "ended", sub: "s", by: "client", code: "CANCELLED" },
+        ),
+        { consumers: [], leaderships: [{ consumer: "work", leader: "node-0", from: 1_105, to: 9_000 }] },
+      ),
+  ],
+  [
     "an outage that nobody was told of, because the client was killed",
     () =>
       evidence(
