@@ -12,6 +12,9 @@ const MINUTE_MS = 60_000;
 const COMMITS = 50;
 /** The fault suite runs what is shipped. */
 const BUILT = "dist/main.js";
+/** The default first. */
+const ENGINES = ["grpc-js", "native"];
+const [, OTHER_ENGINE] = ENGINES;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const bin = join(root, "node_modules", ".bin");
@@ -109,32 +112,42 @@ check("conformance: h2spec, and the interop client of grpc-go", () =>
   run("npm", ["run", "conformance"], { timeout: 15 * MINUTE_MS }),
 );
 
-check("chaos: a minute of random faults", () =>
-  run("node", ["test/chaos/main.ts", "--minutes", "1", "--confirm", "--entry", BUILT], { timeout: 8 * MINUTE_MS }),
-);
-
-console.log("\n=== tests");
-const report = join(temporary, "tests.json");
-let testsFailed = "";
-try {
-  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  run("npm", ["test", "--", "--coverage", "--coverage.reportOnFailure", ...reporters], {
-    timeout: 16 * MINUTE_MS,
-    settings: { CHAOS_ENTRY: BUILT },
-  });
-} catch (error) {
-  testsFailed = error.message;
+for (const engine of ENGINES) {
+  check(`chaos: a minute of random faults, engine ${engine}`, () =>
+    run("node", ["test/chaos/main.ts", "--minutes", "1", "--confirm", "--entry", BUILT], {
+      timeout: 8 * MINUTE_MS,
+      settings: { GRPC_ENGINE: engine },
+    }),
+  );
 }
-const tests = countTests();
-// A file that does not load, an error outside of every test, a killed run: none has a failed test to show.
-if (testsFailed !== "" && tests.failed === 0) tests.failed = 1;
-for (const result of Object.keys(counts)) counts[result] += tests[result];
-summary.push(
-  `${(testsFailed === "" ? "passed" : "failed").padEnd(8)}tests: ${tests.passed} passed, ${tests.failed} failed, ` +
-    `${tests.skipped} skipped${testsFailed && `: ${testsFailed}`}`,
-);
 
-function countTests() {
+tests("tests", ["--coverage", "--coverage.reportOnFailure"], { CHAOS_ENTRY: BUILT });
+tests(`tests on the engine ${OTHER_ENGINE}`, ["--project", "integration", "--project", "interop"], {
+  GRPC_ENGINE: OTHER_ENGINE,
+});
+
+/** Runs tests as the README says; each of them counts. */
+function tests(name, more, settings) {
+  console.log(`\n=== ${name}`);
+  const report = join(temporary, `${name}.json`);
+  let failure = "";
+  try {
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+    run("npm", ["test", "--", ...more, ...reporters], { timeout: 16 * MINUTE_MS, settings });
+  } catch (error) {
+    failure = error.message;
+  }
+  const ended = countTests(report);
+  // A file that does not load, an error outside of every test, a killed run: none has a failed test to show.
+  if (failure !== "" && ended.failed === 0) ended.failed = 1;
+  for (const result of Object.keys(counts)) counts[result] += ended[result];
+  summary.push(
+    `${(failure === "" ? "passed" : "failed").padEnd(8)}${name}: ${ended.passed} passed, ${ended.failed} failed, ` +
+      `${ended.skipped} skipped${failure && `: ${failure}`}`,
+  );
+}
+
+function countTests(report) {
   try {
     const { numPassedTests, numFailedTests, numPendingTests, numTodoTests } = JSON.parse(readFileSync(report, "utf8"));
     return { passed: numPassedTests, failed: numFailedTests, skipped: numPendingTests + numTodoTests };

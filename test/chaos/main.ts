@@ -16,6 +16,8 @@
  *   --ids-by-text   that server numbers events by delivery: they are told by their text instead
  *   --keep          keeps the folders of good rounds too
  *   --confirm       a round with violations is run again, and counts if it has some again: for machines that others use
+ *
+ * GRPC_ENGINE chooses the engine of the servers.
  */
 import { rm } from "node:fs/promises";
 import { dirname } from "node:path";

@@ -97,6 +97,7 @@ export class Topology implements AsyncDisposable {
               GRPC_KEEPALIVE_TIME: "2s",
               GRPC_KEEPALIVE_TIMEOUT: "2s",
               SHUTDOWN_GRACE: "2s",
+              ...(process.env["GRPC_ENGINE"] === undefined ? {} : { GRPC_ENGINE: process.env["GRPC_ENGINE"] }),
             },
             logFolder: folder,
           }),
