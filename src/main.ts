@@ -1,4 +1,5 @@
 /** The daemon: reads the environment, serves until SIGTERM or SIGINT, and says how it ended by its exit code. */
+import { setFlagsFromString } from "node:v8";
 import { readConfig } from "./config/config.ts";
 import { printConfig } from "./config/documents.ts";
 import { ConfigError } from "./config/env.ts";
@@ -42,6 +43,8 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function serve(): Promise<number> {
+  // Between two collections the heap grows by half, instead of by several times what is in use.
+  setFlagsFromString("--heap-growing-percent=50");
   const config = readConfig(process.env);
   const logger = createLogger({ level: config.logLevel, development: config.development });
   const crash = (error: unknown): void => {
