@@ -161,12 +161,13 @@ function readFrames(bytes: Buffer, onMessage: (message: Buffer) => void): Buffer
   return at === bytes.length ? undefined : bytes.subarray(at);
 }
 
-function encodeSubscribe(stream: string, consumer: string, window: number): Uint8Array {
+/** `EventsRequest` with `Subscribe`: stream (1), consumer (2) and `max_processing_events` (4; 3 is reserved). */
+export function encodeSubscribe(stream: string, consumer: string, window: number): Uint8Array {
   const writer = new BinaryWriter();
   writer.tag(1, WireType.LengthDelimited).fork();
   writer.tag(1, WireType.LengthDelimited).string(stream);
   writer.tag(2, WireType.LengthDelimited).string(consumer);
-  writer.tag(3, WireType.Varint).uint64(window);
+  writer.tag(4, WireType.Varint).uint64(window);
   return writer.join().finish();
 }
 

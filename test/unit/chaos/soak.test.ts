@@ -1,4 +1,7 @@
+import { fromBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
+import { EventsRequestSchema } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { encodeSubscribe } from "../../chaos/soak-client.ts";
 import { drawPlot } from "../../chaos/soak-plot.ts";
 import { Tally } from "../../chaos/soak-tally.ts";
 import { judgeTrend, secondHalf, trendOf } from "../../chaos/soak-trend.ts";
@@ -7,6 +10,14 @@ import { judgeTrend, secondHalf, trendOf } from "../../chaos/soak-trend.ts";
 function level(valueAt: (seconds: number) => number) {
   return Array.from({ length: 121 }, (_, n) => ({ at: n * 5, value: valueAt(n * 5) }));
 }
+
+test("a subscription of the load asks for the window it names", () => {
+  const { request } = fromBinary(EventsRequestSchema, encodeSubscribe("s", "c", 500));
+  expect(request).toMatchObject({
+    case: "subscribe",
+    value: { stream: "s", consumer: "c", maxProcessingEvents: 500n },
+  });
+});
 
 test("the slope of a straight line is its own", () => {
   const { slope, growth, mean } = trendOf(level((at) => 100 + 0.5 * at));
