@@ -19,6 +19,7 @@ import { DeadlineInterceptor } from "./grpc/interceptors/deadline.ts";
 import { limitInterceptor } from "./grpc/interceptors/limit.ts";
 import { loggingInterceptor, metricsInterceptor, tracingInterceptor } from "./grpc/interceptors/telemetry.ts";
 import { ReflectionService, reflectionHandlers } from "./grpc/reflection-service.ts";
+import { refusalReport } from "./grpc/refusals.ts";
 import { Router } from "./grpc/server.ts";
 import { registerStateService } from "./grpc/state-service.ts";
 import { type HealthServer, type ReadinessCheck, startHealthServer } from "./health/server.ts";
@@ -85,6 +86,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
 
   const engine = createEngine(config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
+    onRefused: refusalReport(logger, metrics),
     onUnread: slowClientReport(logger, metrics),
   });
   metrics.observeUnread(() => engine.unreadBytes);
@@ -200,7 +202,9 @@ function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOpt
   };
 }
 
-function createEngine({ grpc }: Config, hooks: Required<Pick<EngineOptions, "onError" | "onUnread">>): Engine {
+type EngineHooks = Required<Pick<EngineOptions, "onError" | "onRefused" | "onUnread">>;
+
+function createEngine({ grpc }: Config, hooks: EngineHooks): Engine {
   const { tls, ...limits } = grpc;
   const options = { ...limits, ...hooks };
   const EngineOfChoice = grpc.engine === "native" ? NativeEngine : GrpcJsEngine;

@@ -45,6 +45,11 @@ export const METHODS: Readonly<Record<MethodKey, MethodName>> = {
   delete: method(STATE_SERVICE, "Delete"),
 };
 
+/** `package.Service/Method`: what logs, traces and metrics call a method. */
+export function fullName({ service, name }: MethodName): string {
+  return `${service}/${name}`;
+}
+
 /** The HTTP/2 paths a method answers on, its own first. */
 export function methodPaths({ service, name, aliases }: MethodName): string[] {
   return [name, ...aliases].map((each) => `/${service}/${each}`);

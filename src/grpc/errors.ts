@@ -7,7 +7,7 @@ import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
 import { type Reason, WindshiftError } from "../errors.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../gen/google/rpc/status_pb.ts";
-import type { CallStatus } from "./engine/engine.ts";
+import type { CallStatus, Refusal, RefusalKind } from "./engine/engine.ts";
 
 /** Canonical codes of gRPC. */
 export const Code = {
@@ -20,6 +20,7 @@ export const Code = {
   PERMISSION_DENIED: 7,
   RESOURCE_EXHAUSTED: 8,
   FAILED_PRECONDITION: 9,
+  UNIMPLEMENTED: 12,
   INTERNAL: 13,
   UNAVAILABLE: 14,
   DATA_LOSS: 15,
@@ -39,6 +40,9 @@ export const CODES: Readonly<Record<Reason, Code>> = {
   CONFIGURATION_INVALID: Code.INVALID_ARGUMENT,
   MALFORMED_MESSAGE: Code.INVALID_ARGUMENT,
   UNEXPECTED_MESSAGE: Code.INVALID_ARGUMENT,
+  UNKNOWN_METHOD: Code.UNIMPLEMENTED,
+  UNSUPPORTED_ENCODING: Code.UNIMPLEMENTED,
+  PROTOCOL_ERROR: Code.INTERNAL,
   STREAM_NOT_FOUND: Code.NOT_FOUND,
   CONSUMER_NOT_FOUND: Code.NOT_FOUND,
   STORE_NOT_FOUND: Code.NOT_FOUND,
@@ -73,6 +77,31 @@ const ERROR_DOMAIN = "windshift";
 export function asWindshiftError(error: unknown): WindshiftError {
   if (error instanceof WindshiftError) return error;
   return new WindshiftError("INTERNAL", "the server failed; its log says why", { cause: error });
+}
+
+/** What the engine refuses, with a reason of the same code. */
+const REFUSED: Readonly<Record<RefusalKind, Reason>> = {
+  unknown_method: "UNKNOWN_METHOD",
+  // Its client was made from another definition of the method.
+  wrong_count: "UNKNOWN_METHOD",
+  unsupported_encoding: "UNSUPPORTED_ENCODING",
+  malformed: "PROTOCOL_ERROR",
+  message_too_large: "MESSAGE_TOO_LARGE",
+  metadata_too_large: "MESSAGE_TOO_LARGE",
+  overloaded: "OVERLOADED",
+  deadline: "DEADLINE_EXCEEDED",
+  too_slow: "DEADLINE_EXCEEDED",
+};
+const RETRY_AFTER_MS = 100;
+/** Of writes that fail with those, clients are told what became of them. */
+const CODES_WITH_OUTCOME: ReadonlySet<number> = new Set([Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED]);
+
+/** A refusal of the engine as one of our errors. */
+export function refusalError({ kind, code, message, isHandled }: Refusal): WindshiftError {
+  return new WindshiftError(REFUSED[kind], message, {
+    ...(isHandled || !CODES_WITH_OUTCOME.has(code) ? {} : { outcome: "not_stored" }),
+    ...(kind === "overloaded" ? { retryAfterMs: RETRY_AFTER_MS } : {}),
+  });
 }
 
 /** The status a client gets. */

@@ -4,9 +4,9 @@
  * it: they read as convert, call, convert.
  */
 import { type Reason, WindshiftError } from "../errors.ts";
-import { type MethodName, methodPaths } from "../rpc.ts";
-import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler } from "./engine/engine.ts";
-import { asWindshiftError, toStatus } from "./errors.ts";
+import { type MethodName, fullName, methodPaths } from "../rpc.ts";
+import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler, Refusal } from "./engine/engine.ts";
+import { asWindshiftError, refusalError, toStatus } from "./errors.ts";
 
 /** A call as interceptors and handlers see it. */
 export interface ServerCall {
@@ -47,7 +47,7 @@ export interface BidiCall<Request, Response> extends ServerCall {
   onMessage: ((request: Request) => void) | undefined;
   /** The client sends no more. */
   onHalfClose: (() => void) | undefined;
-  /** The client left or did not read, or its deadline passed. Not called after `end` or `fail`. */
+  /** The client left, did not read or was refused, or its deadline passed. Not called after `end` or `fail`. */
   onCancel: (() => void) | undefined;
   onDrain: (() => void) | undefined;
   /** False: over the limit, wait for `onDrain`. */
@@ -70,8 +70,14 @@ const ENDS = {
   left: ["CANCELLED", "the client cancelled the call"],
   deadline: ["DEADLINE_EXCEEDED", "the deadline passed"],
   unread: ["SLOW_CLIENT", "the client did not read what it was sent"],
-} as const satisfies Record<CancelCause, readonly [Reason, string]>;
+} as const satisfies Record<Exclude<CancelCause, Refusal>, readonly [Reason, string]>;
 const OK: CallStatus = { code: 0, message: "" };
+
+function errorOf(cause: CancelCause): WindshiftError {
+  if (typeof cause !== "string") return refusalError(cause);
+  const [reason, message] = ENDS[cause];
+  return new WindshiftError(reason, message);
+}
 
 /** Registers methods with an engine, behind interceptors. */
 export class Router {
@@ -146,7 +152,7 @@ abstract class BaseCall<Request, Response> implements ServerCall {
     this.#interceptors = interceptors;
     this.method = method;
     this.engineCall = engineCall;
-    this.name = `${method.method.service}/${method.method.name}`;
+    this.name = fullName(method.method);
     this.deadlineMs = engineCall.deadlineMs ?? Infinity;
   }
 
@@ -174,8 +180,7 @@ abstract class BaseCall<Request, Response> implements ServerCall {
   }
 
   protected left(cause: CancelCause): void {
-    const [reason, message] = ENDS[cause];
-    const error = new WindshiftError(reason, message);
+    const error = errorOf(cause);
     this.finish(toStatus(error), error);
   }
 

@@ -26,7 +26,7 @@ import {
 } from "./instruments.ts";
 import { EventLoopDelay, processInstruments } from "./runtime.ts";
 
-/** Label of methods that the server does not have: a client may invent any number of them. */
+/** Label of methods that are not of the contract: a client may invent any number of them. */
 export const OTHER_METHOD = "_OTHER";
 /** Label of all consumers without a name of their own: each has a fresh UUID, and would be a series for ever. */
 export const EPHEMERAL = "_ephemeral";
@@ -137,7 +137,7 @@ export class Metrics {
     this.instruments = this.#instruments;
   }
 
-  /** Calls of a method, `package.Service/Method`; for methods that are not served, {@link OTHER_METHOD}. */
+  /** Calls of a method, `package.Service/Method`; for methods that are not of the contract, {@link OTHER_METHOD}. */
   rpc(method: string): RpcMetrics {
     return bounded(this.#rpcMethods, method, OTHER_METHOD, (label) => new RpcMetrics(this.#rpc, label));
   }

@@ -41,6 +41,7 @@ export class Service {
       onError: (error) => {
         if (!(error instanceof Deliberate)) this.errors.push(error);
       },
+      onRefused: undefined,
       onUnread: undefined,
     };
   }

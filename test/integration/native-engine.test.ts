@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import type { EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
+import type { CallStatus, CancelCause, EngineCall, EngineOptions, Refusal } from "../../src/grpc/engine/engine.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { selfSigned } from "../support/certificate.ts";
 import {
@@ -654,6 +654,112 @@ describe("messages", () => {
     expect((await peer.endOf(1)).payload.toString("latin1")).toContain(`has more than ${4 * MIB} bytes`);
     await peer.endOf(3);
     expect(dataBytes(peer, 3)).toBe(MIB + 5);
+  });
+});
+
+describe("refusals", () => {
+  /** A refusal that is told to the client with further details. */
+  function hook(): { readonly refusals: Refusal[]; readonly onRefused: (refusal: Refusal) => CallStatus } {
+    const refusals: Refusal[] = [];
+    const onRefused = (refusal: Refusal): CallStatus => {
+      refusals.push(refusal);
+      return { code: refusal.code, message: refusal.message, details: Buffer.from("why") };
+    };
+    return { refusals, onRefused };
+  }
+
+  const tooLarge = Buffer.of(0, 0xff, 0xff, 0xff, 0xff);
+  const gzip = ["grpc-encoding", "gzip"] as const;
+
+  test.for([
+    ["unknown_method", 12, "/test/Nothing", [], [message(NOTHING)]],
+    ["wrong_count", 12, "/test/Echo", [], [message(NOTHING), message(NOTHING)]],
+    ["wrong_count", 12, "/test/Echo", [], []],
+    ["unsupported_encoding", 12, "/test/Echo", [["grpc-encoding", "snappy"]], []],
+    ["malformed", 13, "/test/Echo", [["grpc-timeout", "soon"]], []],
+    ["malformed", 13, "/test/Echo", [], [message(NOTHING, 1)]],
+    ["malformed", 13, "/test/Echo", [gzip], [message(Buffer.of(1), 1)]],
+    ["malformed", 13, "/test/Echo", [], [message(Buffer.of(1)).subarray(0, 3)]],
+    ["message_too_large", 8, "/test/Echo", [], [tooLarge]],
+    ["message_too_large", 8, "/test/Echo", [gzip], [message(gzipSync(Buffer.alloc(5 * MIB)), 1)]],
+    ["metadata_too_large", 8, "/test/Echo", [["x-large", "x".repeat(16 * KIB - 200)]], []],
+    ["overloaded", 8, "/test/Echo", [["x-large", "x".repeat(9 * KIB)]], []],
+    ["overloaded", 8, "/test/Echo", [], [message(Buffer.alloc(8 * KIB))]],
+    ["overloaded", 8, "/test/Echo", [], [message(Buffer.alloc(16 * KIB)).subarray(0, 10 * KIB)]],
+  ] as const)("of kind %s, code %i, are told to the hook, which has the last word (%#)", async (row) => {
+    const [kind, code, path, fields, parts] = row;
+    const { refusals, onRefused } = hook();
+    const { port } = await start({ onRefused, ...(kind === "overloaded" ? { maxUnreadBytes: 8 * KIB } : {}) });
+    const peer = await attacker(port);
+    peer.send(frame(Type.headers, END_HEADERS, 1, callBlock(path, ...fields)));
+    peer.send(...parts.map((part) => data(1, part)), data(1, NOTHING, END_STREAM));
+    const { payload } = await peer.endOf(1);
+    const common = { kind, code, path, isHandled: false, message: expect.any(String), openedAt: expect.any(Number) };
+    expect(refusals).toEqual([{ ...common, peer: `127.0.0.1:${peer.socket.localPort}` }]);
+    for (const part of [field("grpc-status", `${code}`), field("grpc-status-details-bin", "d2h5")])
+      expect(payload.includes(part)).toBe(true);
+  });
+
+  test.for([
+    ["too_slow", []],
+    ["deadline", [["grpc-timeout", "20m"]]],
+  ] as const)("of kind %s as well", async ([kind, fields]) => {
+    const { refusals, onRefused } = hook();
+    const { port } = await start({ onRefused }, 50);
+    const peer = await attacker(port);
+    const before = performance.now();
+    peer.send(frame(Type.headers, END_HEADERS, 1, callBlock("/test/Echo", ...fields)));
+    const { payload } = await peer.endOf(1);
+    expect(refusals).toMatchObject([{ kind, code: 4, isHandled: false }]);
+    expect(refusals[0]!.openedAt).toBeGreaterThanOrEqual(before);
+    expect(payload.includes(field("grpc-status-details-bin", "d2h5"))).toBe(true);
+  });
+
+  test("of a call that has a handler are told to both, once", async () => {
+    const { refusals, onRefused } = hook();
+    const { port, held } = await start({ onRefused });
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const causes: CancelCause[] = [];
+    held[0]!.onCancel = (cause) => void causes.push(cause);
+    peer.send(data(1, tooLarge), data(1, NOTHING, END_STREAM));
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status-details-bin", "d2h5"))).toBe(true);
+    await peer.roundTrip();
+    expect(refusals).toMatchObject([{ kind: "message_too_large", isHandled: true }]);
+    expect(causes).toEqual(refusals);
+    expect(held[0]!.cancelled).toBe(true);
+  });
+
+  test("of calls whose deadline passes while their handler answers are told to both as well", async () => {
+    const { refusals, onRefused } = hook();
+    const { engine, port } = await start({ onRefused });
+    const causes: CancelCause[] = [];
+    engine.handle("/test/Endless", {
+      kind: "server_streaming",
+      handle: (opened) => (opened.onCancel = (cause) => void causes.push(cause)),
+    });
+    const peer = await attacker(port);
+    // In one piece: the deadline is not to pass between them.
+    const headers = frame(Type.headers, END_HEADERS, 1, callBlock("/test/Endless", ["grpc-timeout", "20m"]));
+    peer.send(headers, data(1, message(NOTHING), END_STREAM));
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status-details-bin", "d2h5"))).toBe(true);
+    expect(refusals).toMatchObject([{ kind: "deadline", code: 4, isHandled: true }]);
+    expect(causes).toEqual(["deadline"]);
+  });
+
+  test("have their plain status where the hook throws, and its error is heard of", async () => {
+    const onRefused = (): CallStatus => {
+      throw new Error("hook");
+    };
+    const { port, held, errors } = await start({ onRefused });
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Nothing"), call(3, "/test/Hold"), data(3, tooLarge), unary(5, "/test/Echo", Buffer.of(1)));
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status", "12"))).toBe(true);
+    expect((await peer.endOf(3)).payload.includes(field("grpc-status", "8"))).toBe(true);
+    expect((await peer.endOf(5)).payload.includes(field("grpc-status", "0"))).toBe(true);
+    expect(errors.map(String)).toEqual(["Error: hook", "Error: hook"]);
+    expect(held[0]!.cancelled).toBe(true);
   });
 });
 

@@ -3,12 +3,44 @@
  * and handlers. It knows nothing of Windshift, so that another engine can take its place (`GRPC_ENGINE`).
  *
  * A call begins when its request headers arrive and ends exactly once: by `end` of the handler, or by `onCancel` when
- * the client left, its deadline passed, the connection broke, or the client read too little of what was sent. After its
- * end a call ignores everything.
+ * the client left, its deadline passed, the connection broke, the client read too little of what was sent, or the
+ * engine refused what it sent. After its end a call ignores everything.
  */
 
-/** Why a call ended without its handler: the client left, its deadline passed, or it did not read. */
-export type CancelCause = "left" | "deadline" | "unread";
+/** What an engine refuses by itself, with the status codes that gRPC's specification asks for. */
+export const REFUSAL_CODES = {
+  unknown_method: 12,
+  /** Of messages, not of bytes: a method that takes one got none, or several. */
+  wrong_count: 12,
+  unsupported_encoding: 12,
+  /** Messages, compression or `grpc-timeout` are not as the specification has them. */
+  malformed: 13,
+  message_too_large: 8,
+  metadata_too_large: 8,
+  /** The budget of requests that are not finished, or wait for their handler, is used up. */
+  overloaded: 8,
+  deadline: 4,
+  /** The client had no deadline, or a distant one, and took too long to send its request. */
+  too_slow: 4,
+} as const;
+
+/** One of {@link REFUSAL_CODES}. */
+export type RefusalKind = keyof typeof REFUSAL_CODES;
+
+/** A call that the engine ends by itself, and the status that its client gets. */
+export interface Refusal extends CallStatus {
+  readonly kind: RefusalKind;
+  /** As the client sent it, of any length; empty where the metadata was too large to get to it. */
+  readonly path: string;
+  readonly peer: string;
+  /** When the call began, on the monotonic clock. */
+  readonly openedAt: number;
+  /** Its handler had the call already, and hears of the end by `onCancel`. */
+  readonly isHandled: boolean;
+}
+
+/** Why a call ended without its handler: the client left, its deadline passed, it did not read, or it was refused. */
+export type CancelCause = "left" | "deadline" | "unread" | Refusal;
 
 /** The client's own clock ends a call a moment before ours: its deadline counts here from when the request had arrived. */
 const CLIENTS_LEAD_MS = 25;
@@ -103,6 +135,11 @@ export interface EngineOptions {
   readonly maxConnectionAgeMs: number;
   /** Hears of what a handler threw; the client only learns that the server failed. */
   readonly onError?: (error: unknown) => void;
+  /**
+   * Hears of each call that the engine refuses, and returns the status for its client, of the same code: it may know
+   * more to say. Not called where a library below the engine refuses without a word to it.
+   */
+  readonly onRefused?: (refusal: Refusal) => CallStatus;
   /** Hears of each call that is aborted because its client does not read, and of what it held. */
   readonly onUnread?: (call: EngineCall, bytes: number) => void;
   /** PEM key pair; without it connections are plain text. */

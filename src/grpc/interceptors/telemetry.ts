@@ -4,9 +4,10 @@ import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";
 import type { ActiveSpan } from "../../telemetry/tracing.ts";
-import type { WindshiftError } from "../../errors.ts";
+import type { Reason, WindshiftError } from "../../errors.ts";
 import { Code } from "../errors.ts";
-import type { Interceptor, ServerCall } from "../server.ts";
+import type { CallStatus } from "../engine/engine.ts";
+import type { Interceptor } from "../server.ts";
 
 /** Counts calls and measures how long they take. */
 export function metricsInterceptor(metrics: Metrics): Interceptor {
@@ -50,31 +51,65 @@ const LEVELS: Readonly<Record<number, Level>> = {
   [Code.DEADLINE_EXCEEDED]: "warn",
 };
 
+/** What is otherwise with a reason than with others of its code. */
+const LEVELS_OF_REASONS: Readonly<Partial<Record<Reason, Level>>> = {
+  // The engine has told of those already.
+  SLOW_CLIENT: "debug",
+  // INTERNAL only because gRPC's specification says so: it is the client's fault, not ours.
+  PROTOCOL_ERROR: "info",
+};
+
 /** Lines for one method and reason in a second. */
 const LINES_PER_SECOND = 50;
 
-/** One line for each failed call, and of a flood of the same a part; payloads never. */
+/** A failed call, for its line in the log. */
+interface FailedCall {
+  /** Of a method that exists, or the name for all others: lines are counted by it. */
+  readonly name: string;
+  /** What the client called, where that is not said by the name. */
+  readonly path?: string;
+  readonly peer: string;
+  /** On the monotonic clock. */
+  readonly startedAt: number;
+  readonly traceParent?: string | undefined;
+}
+
+/** Writes a line for each failed call, and of a flood of the same a part; payloads never. */
+export class FailureLog {
+  readonly #logger: Logger;
+  readonly #limit = new LineLimit(LINES_PER_SECOND);
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  write(call: FailedCall, { code, message }: CallStatus, error: WindshiftError | undefined): void {
+    const level = (error && LEVELS_OF_REASONS[error.reason]) ?? LEVELS[code] ?? "info";
+    if (!this.#logger.isLevelEnabled(level)) return;
+    const leftOut = this.#limit.admit(`${call.name} ${error?.reason ?? code}`);
+    if (leftOut === undefined) return;
+    this.#logger[level]({ ...fields(call, code, error), ...(leftOut === 0 ? {} : { leftOut }) }, message);
+  }
+}
+
+/** Logs calls that fail. */
 export function loggingInterceptor(logger: Logger): Interceptor {
-  const limit = new LineLimit(LINES_PER_SECOND);
+  const log = new FailureLog(logger);
   return {
-    end(call, { code, message }, error) {
-      if (code === Code.OK) return;
-      // The engine has told of those already.
-      const level = error?.reason === "SLOW_CLIENT" ? "debug" : (LEVELS[code] ?? "info");
-      if (!logger.isLevelEnabled(level)) return;
-      const leftOut = limit.admit(`${call.name} ${error?.reason ?? code}`);
-      if (leftOut === undefined) return;
-      logger[level]({ ...fields(call, code, error), ...(leftOut === 0 ? {} : { leftOut }) }, message);
+    end({ name, engineCall, startedAt, traceParent }, status, error) {
+      if (status.code === Code.OK) return;
+      log.write({ name, peer: engineCall.peer, startedAt, traceParent }, status, error);
     },
   };
 }
 
-function fields(call: ServerCall, code: number, error: WindshiftError | undefined): object {
+function fields(call: FailedCall, code: number, error: WindshiftError | undefined): object {
   return {
     method: call.name,
+    ...(call.path === undefined ? {} : { path: call.path }),
     code: Object.keys(Code)[Object.values(Code).indexOf(code as never)] ?? code,
     reason: error?.reason,
-    peer: call.engineCall.peer,
+    peer: call.peer,
     ms: Math.round(performance.now() - call.startedAt),
     ...traceFields(call.traceParent),
     ...(error?.cause === undefined ? {} : { err: error.cause }),

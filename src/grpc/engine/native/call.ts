@@ -11,6 +11,10 @@ import {
   type CancelCause,
   type EngineCall,
   type EngineHandler,
+  type EngineOptions,
+  REFUSAL_CODES,
+  type Refusal,
+  type RefusalKind,
   type RequestMetadata,
   type ResponseMetadata,
   causeOfLeaving,
@@ -36,10 +40,11 @@ export interface CallServices {
   readonly unread: UnreadBudget;
   readonly requests: RequestBudget;
   readonly onError: (error: unknown) => void;
-  readonly onUnread: ((call: EngineCall, bytes: number) => void) | undefined;
+  readonly onRefused: EngineOptions["onRefused"];
+  readonly onUnread: EngineOptions["onUnread"];
 }
 
-const Code = { ok: 0, deadlineExceeded: 4, resourceExhausted: 8, unimplemented: 12, internal: 13 } as const;
+const INTERNAL = 13;
 /** Beyond so many bytes that wait to be sent, `send` says no. */
 const HIGH_WATER_BYTES = 256 * 1024;
 const MIN_PART_BYTES = 16 * 1024;
@@ -47,7 +52,8 @@ const MIN_PART_BYTES = 16 * 1024;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** What a message that waits costs beside its bytes. */
 const MESSAGE_BYTES = 256;
-const MAX_QUOTED = 100;
+/** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
+const MAX_QUOTED = 64;
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
 
@@ -72,6 +78,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #heldBytes = 0;
   /** The request is no gRPC. */
   #isHttp = false;
+  #isHandled = false;
   /** The handler has ended it, or nobody waits for it any more. */
   #isEnded = false;
   /** The request of a unary call. */
@@ -157,18 +164,18 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   override onRequest(headers: HeaderList): void {
     this.#fields = headers.fields;
-    this.path = headers.path!;
+    this.path = headers.path ?? "";
     if (headers.problem === "too_large") {
       const text = `request metadata has ${headers.bytes} bytes, at most ${this.#services.maxMetadataBytes} are accepted`;
-      this.#refuse(Code.resourceExhausted, text);
+      this.#refuse("metadata_too_large", text);
     } else if (headers.method !== "POST" || !CONTENT_TYPE.test(this.get("content-type") ?? "")) {
       this.#isHttp = true;
       this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
       this.begin();
     } else {
       this.#handler = this.#services.handlers.get(this.path);
-      if (this.#handler === undefined) this.#refuse(Code.unimplemented, `the server has no method ${quote(this.path)}`);
-      else if (!this.#hold(headers.bytes)) this.#refuse(Code.resourceExhausted, "the server holds too many calls");
+      if (this.#handler === undefined) this.#refuse("unknown_method", `the server has no method ${quote(this.path)}`);
+      else if (!this.#hold(headers.bytes)) this.#refuse("overloaded", "the server holds too many calls");
       else if (this.#readDeadline() && this.#readEncoding()) this.#begin(this.#handler);
     }
   }
@@ -198,7 +205,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     if (this.#isEnded) return;
     this.#isHalfClosed = true;
     if (this.#isHttp) this.#respondHttp();
-    else if (this.#part !== undefined) this.#refuse(Code.internal, "the request ends within a message");
+    else if (this.#part !== undefined) this.#refuse("malformed", "the request ends within a message");
     else if (!this.#isPaused) this.#halfClose();
   }
 
@@ -237,6 +244,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #begin(handler: EngineHandler): void {
     if (handler.kind === "bidi") {
       this.#startTimer(this.deadlineMs);
+      this.#isHandled = true;
       this.#guard(() => handler.handle(this));
     } else this.connection.tellReadOver(this);
   }
@@ -246,7 +254,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     const length = bytes.readUInt32BE(at + 1);
     const max = this.#services.maxReceiveMessageBytes;
     if (length > max) {
-      this.#refuse(Code.resourceExhausted, `the message has ${length} bytes, at most ${max} are accepted`);
+      this.#refuse("message_too_large", `the message has ${length} bytes, at most ${max} are accepted`);
       return Infinity;
     }
     return PREFIX_BYTES + length;
@@ -291,7 +299,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     if (needed > this.#part!.length) {
       const capacity = Math.min(size, Math.max(MIN_PART_BYTES, 2 * needed));
       if (!this.#hold(capacity - this.#part!.length)) {
-        this.#refuse(Code.resourceExhausted, "the server holds too many unfinished requests");
+        this.#refuse("overloaded", "the server holds too many unfinished requests");
         return;
       }
       const larger = Buffer.allocUnsafe(capacity);
@@ -310,7 +318,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       if (message === undefined) return;
     }
     if (this.#handler!.kind !== "bidi") {
-      if (this.#request !== undefined) this.#refuse(Code.unimplemented, "the method takes one message, not several");
+      if (this.#request !== undefined) this.#refuse("wrong_count", "the method takes one message, not several");
       else if (this.#keep(message)) this.#awaitHalfClose(message);
     } else if (this.#isPaused) {
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
@@ -326,7 +334,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   /** Whether there is room for a message that waits for its handler. */
   #keep(message: Buffer): boolean {
     const isKept = this.#hold(message.length + MESSAGE_BYTES);
-    if (!isKept) this.#refuse(Code.resourceExhausted, "the server holds too many unread requests");
+    if (!isKept) this.#refuse("overloaded", "the server holds too many unread requests");
     return isKept;
   }
 
@@ -358,7 +366,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   #unpack(flag: number, message: Buffer): Buffer | undefined {
     if (flag !== 1 || !this.#isGzip) {
-      this.#refuse(Code.internal, `a message is marked as compressed (${flag}), and grpc-encoding names nothing`);
+      this.#refuse("malformed", `a message is marked as compressed (${flag}), and grpc-encoding names nothing`);
       return undefined;
     }
     const maxOutputLength = this.#services.maxReceiveMessageBytes;
@@ -366,8 +374,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       return gunzipSync(message, { maxOutputLength });
     } catch (error) {
       const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
-      if (isTooLarge) this.#refuse(Code.resourceExhausted, `the message has more than ${maxOutputLength} bytes`);
-      else this.#refuse(Code.internal, "a message is not compressed as grpc-encoding says");
+      if (isTooLarge) this.#refuse("message_too_large", `the message has more than ${maxOutputLength} bytes`);
+      else this.#refuse("malformed", "a message is not compressed as grpc-encoding says");
       return undefined;
     }
   }
@@ -380,13 +388,14 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     }
     const request = this.#request;
     if (request === undefined) {
-      this.#refuse(Code.unimplemented, "the method takes one message, and none came");
+      this.#refuse("wrong_count", "the method takes one message, and none came");
       return;
     }
     this.#request = undefined;
     this.#release(request.length + MESSAGE_BYTES);
     if (this.#isSlow) clearTimeout(this.#timer);
     if (handler.kind === "server_streaming") this.#startTimer(this.deadlineMs);
+    this.#isHandled = true;
     try {
       handler.handle(this, request);
     } catch (error) {
@@ -409,7 +418,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     if (timeout === undefined) return true;
     const ms = parseTimeout(timeout);
     if (ms === undefined) {
-      this.#refuse(Code.internal, `grpc-timeout: ${quote(timeout)} is no timeout`);
+      this.#refuse("malformed", `grpc-timeout: ${quote(timeout)} is no timeout`);
       return false;
     }
     this.deadlineMs = Date.now() + ms;
@@ -422,7 +431,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#isGzip = encoding === "gzip";
     if (this.#isGzip) return true;
     this.#headers = Buffer.concat([RESPONSE_HEADERS, ACCEPT_ENCODING]);
-    this.#refuse(Code.unimplemented, `grpc-encoding: ${quote(encoding)} is not supported`);
+    this.#refuse("unsupported_encoding", `grpc-encoding: ${quote(encoding)} is not supported`);
     return false;
   }
 
@@ -439,22 +448,30 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 
   #tooLate(): void {
-    if (this.#isEnded) return;
-    this.#over();
     const isDeadline = this.deadlineMs !== undefined && Date.now() >= this.deadlineMs;
-    const message = isDeadline ? "the deadline passed" : "the request took too long to arrive";
-    this.#finish({ code: Code.deadlineExceeded, message });
-    this.#tellCancelled("deadline");
+    if (isDeadline) this.#refuse("deadline", "the deadline passed");
+    else this.#refuse("too_slow", "the request took too long to arrive");
   }
 
   /** Ends the call before, or instead of, its handler. */
-  #refuse(code: number, message: string): void {
+  #refuse(kind: RefusalKind, message: string): void {
     if (this.#isEnded) return;
-    const hasHandler = this.#handler !== undefined;
     this.#over();
-    this.#finish({ code, message });
-    if (hasHandler) this.#tellCancelled("left");
-    else this.cancelled = true;
+    const { path, peer, openedAt } = this;
+    const isHandled = this.#isHandled;
+    const refusal: Refusal = { kind, code: REFUSAL_CODES[kind], message, path, peer, openedAt, isHandled };
+    this.#finish(this.#statusOf(refusal));
+    this.#tellCancelled(kind === "deadline" ? "deadline" : refusal);
+  }
+
+  #statusOf(refusal: Refusal): CallStatus {
+    const { code, message } = refusal;
+    try {
+      return this.#services.onRefused?.(refusal) ?? { code, message };
+    } catch (error) {
+      this.#services.onError(error);
+      return { code, message };
+    }
   }
 
   /** What is no gRPC gets an answer that its sender understands. */
@@ -507,7 +524,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   #threw(error: unknown): void {
     this.#services.onError(error);
-    this.end({ code: Code.internal, message: "the server failed" });
+    this.end({ code: INTERNAL, message: "the server failed" });
   }
 }
 

@@ -44,6 +44,7 @@ export class NativeEngine implements Engine {
       unread: this.#unread,
       requests: new RequestBudget(options.maxUnreadBytes),
       onError: (error) => options.onError?.(error),
+      onRefused: options.onRefused,
       onUnread: options.onUnread,
     };
     this.#server = this.#createServer();
