@@ -134,6 +134,16 @@ afterEach(() => {
   expect(escaped.splice(0)).toEqual([]);
 });
 
+const PACKED_CALL = callBlock("/test/Hold", ["grpc-encoding", "gzip"]);
+const BOMB_DATA = data(3, message(gzipSync(Buffer.alloc(4 * MIB)), 1));
+
+/** A call with a message beyond the limit. */
+function bombTooLarge(id: number): Buffer {
+  return Buffer.concat([frame(Type.headers, END_HEADERS, id, PACKED_CALL), data(id, LARGER_BOMB)]);
+}
+
+const LARGER_BOMB = message(gzipSync(Buffer.alloc(8 * MIB)), 1);
+
 describe("floods of what leads to nothing end the connection after a bounded number of frames", () => {
   const many = Array.from({ length: 2000 }, (_, index) => [INITIAL_WINDOW, 1000 + index] as const);
 
@@ -151,25 +161,25 @@ describe("floods of what leads to nothing end the connection after a bounded num
     ["frames of unknown types", 1, () => frame(0x42, 0, 0, Buffer.alloc(8))],
     ["GOAWAY", 1, () => frame(Type.goaway, 0, 0, Buffer.alloc(8))],
     ["PRIORITY that depends on itself", 10, () => frame(Type.priority, 0, 1, Buffer.concat([u32(1), Buffer.of(1)]))],
-    ["requests that are reset", 10, (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), reset(2 * i + 3)])],
+    ["requests that are reset", 10, (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), reset(2 * i + 5)])],
     ["resets of what is closed", 1, () => reset(1)],
-    ["requests that are malformed", 10, (i) => frame(Type.headers, END_HEADERS, 2 * i + 3, field(":nonsense", "1"))],
+    ["requests that are malformed", 10, (i) => frame(Type.headers, END_HEADERS, 2 * i + 5, field(":nonsense", "1"))],
     [
       "window updates by nothing",
       10,
-      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), windowUpdate(2 * i + 3, 0)]),
+      (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), windowUpdate(2 * i + 5, 0)]),
     ],
     [
       "windows that overflow",
       10,
-      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), windowUpdate(2 * i + 3, 0x7fffffff)]),
+      (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), windowUpdate(2 * i + 5, 0x7fffffff)]),
     ],
     [
       "requests with more DATA than announced",
       10,
       (i) => {
         const block = callBlock("/test/Hold", ["content-length", "1"]);
-        const id = 2 * i + 3;
+        const id = 2 * i + 5;
         return Buffer.concat([frame(Type.headers, END_HEADERS, id, block), data(id, Buffer.alloc(2), END_STREAM)]);
       },
     ],
@@ -177,20 +187,22 @@ describe("floods of what leads to nothing end the connection after a bounded num
       "requests with DATA behind their end",
       10,
       (i) => {
-        const id = 2 * i + 3;
+        const id = 2 * i + 5;
         return Buffer.concat([call(id, "/test/Hold", END_HEADERS | END_STREAM), data(id, NOTHING, END_STREAM)]);
       },
     ],
     [
       "requests with two header blocks",
       10,
-      (i) => Buffer.concat([call(2 * i + 3, "/test/Hold"), call(2 * i + 3, "/test/Hold")]),
+      (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), call(2 * i + 5, "/test/Hold")]),
     ],
+    ["messages of a few bytes that unpack to megabytes", 50, () => BOMB_DATA],
+    ["messages of a few bytes that unpack to more than allowed", 50, (i) => bombTooLarge(2 * i + 5)],
   ] as readonly (readonly [string, number, (index: number) => Buffer])[])("%s", async ([, cost, next]) => {
     const { port, held } = await start();
     await withBystander(port, async () => {
       const peer = await attacker(port);
-      peer.send(call(1, "/test/Hold"));
+      peer.send(call(1, "/test/Hold"), frame(Type.headers, END_HEADERS, 3, PACKED_CALL));
       const sent = await peer.flood(FLOOD_LIMIT / cost, next);
       expect(sent).toBeLessThan(FLOOD_LIMIT / cost);
       expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");

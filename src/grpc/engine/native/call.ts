@@ -53,6 +53,10 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** What a message that waits costs beside its bytes. */
 const MESSAGE_BYTES = 256;
 /** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
+/** Text, and repetitive messages, are compressed to this part at the most. */
+const HARMLESS_RATIO = 50;
+/** To unpack so much takes as long as a frame that leads to nothing. */
+const UNPACKED_BYTES_PER_COST = 4 * 1024;
 const MAX_QUOTED = 64;
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
@@ -371,13 +375,21 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     }
     const maxOutputLength = this.#services.maxReceiveMessageBytes;
     try {
-      return gunzipSync(message, { maxOutputLength });
+      const unpacked = gunzipSync(message, { maxOutputLength });
+      return this.#mayUnpack(message.length, unpacked.length) ? unpacked : undefined;
     } catch (error) {
       const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
+      if (isTooLarge && !this.#mayUnpack(message.length, maxOutputLength)) return undefined;
       if (isTooLarge) this.#refuse("message_too_large", `the message has more than ${maxOutputLength} bytes`);
       else this.#refuse("malformed", "a message is not compressed as grpc-encoding says");
       return undefined;
     }
+  }
+
+  /** What a few bytes make of themselves costs the server a lot; who sends such again and again loses the connection. */
+  #mayUnpack(packed: number, unpacked: number): boolean {
+    const excess = unpacked - HARMLESS_RATIO * packed;
+    return excess <= 0 || this.connection.charge(Math.ceil(excess / UNPACKED_BYTES_PER_COST));
   }
 
   #halfClose(): void {

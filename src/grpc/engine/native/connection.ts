@@ -194,6 +194,11 @@ export class Connection implements FrameHandler {
     this.#output.frame32(FrameType.windowUpdate, stream.id, by);
   }
 
+  /** A stream has cost more than its bytes would. False: too often, and the connection is over. */
+  charge(cost: number): boolean {
+    return this.#tolerate(cost);
+  }
+
   /** Ends a stream before its time. */
   reset(stream: Stream, code: ErrorCode): void {
     if (!this.#isClosed) {
