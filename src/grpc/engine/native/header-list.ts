@@ -47,7 +47,7 @@ export class HeaderList {
     } else {
       this.#hasRegular = true;
       if (CONNECTION_FIELDS.has(name) || (name === "te" && field.value !== "trailers")) this.#isMalformed = true;
-      if (name === "content-length") this.contentLength = Number(field.value);
+      if (name === "content-length") this.#setContentLength(field.value);
       this.fields.push(field);
     }
   }
@@ -59,6 +59,12 @@ export class HeaderList {
     if (this.#isTrailers) return undefined;
     const isComplete = this.method !== undefined && this.scheme !== undefined && (this.path ?? "") !== "";
     return isComplete ? undefined : "malformed";
+  }
+
+  #setContentLength(value: string): void {
+    const length = DIGITS.test(value) ? Number(value) : NaN;
+    if (Number.isNaN(length) || (this.contentLength ?? length) !== length) this.#isMalformed = true;
+    this.contentLength = length;
   }
 
   #pseudo(name: string, value: string): void {
@@ -92,3 +98,4 @@ export class HeaderList {
 }
 
 const COLON = 58;
+const DIGITS = /^\d+$/;

@@ -47,6 +47,9 @@ describe("a request", () => {
     ["with a blank before a value", [...REQUEST, ["x-some", " a"]]],
     ["with a blank behind a value", [...REQUEST, ["x-some", "a\t"]]],
     ["with a field of HTTP/1", [...REQUEST, ["connection", "close"]]],
+    ["with a length that is no number", [...REQUEST, ["content-length", "1e3"]]],
+    ["with an empty length", [...REQUEST, ["content-length", ""]]],
+    ["with two lengths", [...REQUEST, ["content-length", "1"], ["content-length", "2"]]],
     ["with transfer-encoding", [...REQUEST, ["transfer-encoding", "chunked"]]],
     ["with another te than trailers", [...REQUEST, ["te", "gzip"]]],
   ])("%s is malformed", (_, pairs) => {
