@@ -5,7 +5,16 @@ import type { Outcome } from "./run.ts";
 import type { Planned } from "./schedule.ts";
 
 const MAX_SHOWN = 12;
-const SEEN = ["stored", "event", "confirmed", "state_done", "ended", "resumed", "slowest resume in ms"];
+const SEEN = [
+  "stored",
+  "event",
+  "confirmed",
+  "state_done",
+  "ended",
+  "resumed",
+  "slowest resume in ms",
+  "keys undecided",
+];
 
 /** Prints a round; a failed one with all that is needed to repeat it. */
 export function printRound(label: string, outcome: Outcome, schedule: readonly Planned[]): void {

@@ -89,10 +89,13 @@ export async function runRound(round: Round): Promise<Outcome> {
   const entries = round.idsByText === true ? withStoredIds(seen, stored) : seen;
   const { leaderships, lags } = topology.eye;
   note(folder, "eye.json", { leaderships, lags });
-  const evidence: Evidence = { entries, faults, stored, consumers, nodes: size.nodes, leaderships, lags };
+  let undecided = 0;
+  const onUndecided = (): void => void (undecided += 1);
+  const evidence: Evidence = { entries, faults, stored, consumers, nodes: size.nodes, leaderships, lags, onUndecided };
   violations.push(...check(evidence));
   const resumed = resumptions(evidence).map(({ ms }) => ms);
   const counts: Record<string, number> = { stored: stored.length, resumed: resumed.length };
+  counts["keys undecided"] = undecided;
   counts["slowest resume in ms"] = Math.round(Math.max(0, ...resumed));
   for (const { e } of entries) counts[e] = (counts[e] ?? 0) + 1;
   note(folder, "stored.json", { stored, consumers, healedAt });

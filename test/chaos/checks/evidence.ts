@@ -34,6 +34,8 @@ export interface Evidence {
   readonly leaderships?: readonly Leadership[] | undefined;
   /** When the machine kept the suite itself waiting. */
   readonly lags?: readonly Lag[] | undefined;
+  /** Hears of each key whose calls have too many orders to try them all. */
+  readonly onUndecided?: (key: string) => void;
 }
 
 /** Entries of one kind. */

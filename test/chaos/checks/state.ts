@@ -41,6 +41,7 @@ export function checkState(evidence: Evidence): Violation[] {
   for (const start of begun.values()) if (start.call.op !== "get") put(start.key, uncertain(start));
   for (const [key, operations] of byKey) {
     const verdict = isLinearizable(operations, EMPTY, ({ revision, value }) => `${revision} ${value ?? ""}`);
+    if (verdict === "unknown") evidence.onUndecided?.(key);
     if (verdict === "no") {
       const text = `the ${operations.length} calls on ${key}, from ${at(evidence, operations[0]!.begin)}, fit no order`;
       violations.push({ check: "linearizable", text });
