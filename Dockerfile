@@ -48,5 +48,4 @@ EXPOSE 8080 8088
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --start-interval=1s \
     CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.HEALTH_PORT || 8088}/healthz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-# New objects get 24 MiB instead of 96: nearly all of them are gone by the time those are full.
-ENTRYPOINT ["node", "--max-semi-space-size=8", "/app/dist/bin.js"]
+ENTRYPOINT ["node", "/app/dist/bin.js"]

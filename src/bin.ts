@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=8
+#!/usr/bin/env node
 /**
  * The program `windshift` of the package: looks at the version of Node and hands over to the daemon. An older Node cannot
  * even read the daemon's files, so this one holds nothing that it would not understand.
