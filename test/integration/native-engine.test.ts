@@ -563,6 +563,29 @@ describe("requests that are not finished", () => {
     expect((await heldBytes()) - before).toBeLessThan(8 * MIB);
   });
 
+  test("and so do those that are with their handler", async () => {
+    const { engine, port, held } = await start();
+    const kept: unknown[] = [];
+    engine.handle("/test/Keep", { kind: "unary", handle: (...all) => void kept.push(all) });
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    held[0]!.onMessage = () => undefined;
+    await peer.roundTrip();
+    const grown: number[] = [];
+    for (const junk of [message(NOTHING), message(Buffer.alloc(15 * KIB))]) {
+      const before = await heldBytes();
+      for (let i = 0; i < 400; i++) {
+        const count = kept.length + 1;
+        peer.send(unary(2 * count + 1, "/test/Keep", Buffer.alloc(300)), data(1, junk));
+        await until(() => kept.length === count);
+      }
+      peer.received.length = 0;
+      grown.push((await heldBytes()) - before);
+    }
+    expect(grown[1]! - grown[0]!).toBeLessThan(2 * MIB);
+  });
+
   test("of thousands of calls with long metadata count as well", async () => {
     const { port, held } = await start({ maxUnreadBytes: 4 * MIB });
     const peer = await attacker(port);

@@ -323,7 +323,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     }
     if (this.#handler!.kind !== "bidi") {
       if (this.#request !== undefined) this.#refuse("wrong_count", "the method takes one message, not several");
-      else if (this.#keep(message)) this.#awaitHalfClose(message);
+      else if (this.#keep(message)) this.#awaitHalfClose(compact(message));
     } else if (this.#isPaused) {
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
     } else if (!this.#isEnded) {
@@ -539,6 +539,26 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.end({ code: INTERNAL, message: "the server failed" });
   }
 }
+
+/** A handler may keep its request as long as the call lasts, and with a view of it many times as much. */
+function compact(message: Buffer): Buffer {
+  const { length } = message;
+  if (length * MAX_SHARE >= message.buffer.byteLength) return message;
+  if (length * MAX_SHARE > SLAB_BYTES) return ownBytes(message);
+  if (slabUsed + length > slab.length) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  slab.set(message, slabUsed);
+  slabUsed += length;
+  return slab.subarray(slabUsed - length, slabUsed);
+}
+
+const MAX_SHARE = 4;
+const SLAB_BYTES = 8 * 1024;
+/** Small requests one after the other: one that is kept for long keeps no more than this. */
+let slab = NOTHING;
+let slabUsed = 0;
 
 /** A view keeps all that its socket read brought along, which may be a lot more than is counted; so would a pooled copy. */
 function ownBytes(message: Buffer): Buffer {
