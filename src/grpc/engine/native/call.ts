@@ -52,11 +52,11 @@ const MIN_PART_BYTES = 16 * 1024;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** What a message that waits costs beside its bytes. */
 const MESSAGE_BYTES = 256;
-/** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
 /** Text, and repetitive messages, are compressed to this part at the most. */
 const HARMLESS_RATIO = 50;
 /** To unpack so much takes as long as a frame that leads to nothing. */
 const UNPACKED_BYTES_PER_COST = 4 * 1024;
+/** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
 const MAX_QUOTED = 64;
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
