@@ -62,6 +62,8 @@ export const MUTANTS = {
     what: "the limit in bytes is not kept",
     file: "events/subscription.ts",
     edits: [["        window: Number(spec.maxProcessingBytes || Infinity),", "        window: Infinity,"]],
+    fault: "nats_away",
+    forMs: 2_000,
     finds: ["credit"],
   },
   consumer_limit_ignored: {
