@@ -56,7 +56,7 @@ test("the package holds the compiled sources, the contract and what people read,
   packed: { files },
 }) => {
   const expected =
-    /^(dist\/.*\.(js|d\.ts)|docs\/.*\.md|proto\/.*\.proto|(README|CHANGELOG|CONTRIBUTING|SECURITY)\.md|LICENSE|package\.json)$/;
+    /^(dist\/.*\.(js|d\.ts)|docs\/.*\.(md|svg)|proto\/.*\.proto|(README|CHANGELOG|CONTRIBUTING|SECURITY)\.md|LICENSE|package\.json)$/;
   expect(files.filter((file) => !expected.test(file))).toEqual([]);
   for (const file of ["dist/bin.js", "dist/main.js", "README.md", "LICENSE", "CHANGELOG.md"])
     expect(files).toContain(file);
