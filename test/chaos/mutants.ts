@@ -218,7 +218,7 @@ export const MUTANTS = {
     file: "nats/refused-write.ts",
     edits: [["if (expected > 0n && sequence > expected) return undefined;", "if (expected > 0n) return undefined;"]],
     fault: "slow_all_routes",
-    forMs: 6_000,
+    forMs: 20_000,
     finds: ["linearizable"],
   },
   stale_reads: {

@@ -7,6 +7,7 @@ import {
   type ClientSessionOptions,
   connect as connectHttp2,
 } from "node:http2";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type AddressInfo, type Socket, connect as connectTcp, createServer } from "node:net";
 import { gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
@@ -578,6 +579,24 @@ describe("draining", () => {
     const closed = once(session, "close");
     await engine.drain();
     await closed;
+  });
+
+  test.for([
+    ["a drain", {}],
+    ["its age", { maxConnectionAgeMs: 100 }],
+  ] as const)("keepalive does not cut a call that outlives %s", async ([, options]) => {
+    const { engine, port, hold } = await start({ keepaliveTimeMs: 100, keepaliveTimeoutMs: 100, ...options });
+    const session = await http2(port);
+    const stream = open(session, "/test/Hold");
+    const call = await hold();
+    call.onMessage = (message) => call.send(message);
+    const leaving = once(session, "goaway");
+    if (!("maxConnectionAgeMs" in options)) void engine.drain();
+    await leaving;
+    // That nothing happens takes its time.
+    await sleep(500);
+    stream.write(frame(Buffer.of(1)));
+    expect(await read(stream, 6)).toEqual(frame(Buffer.of(1)));
   });
 
   test("is cut short by close", async () => {

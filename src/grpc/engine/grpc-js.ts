@@ -109,7 +109,10 @@ export class GrpcJsEngine implements Engine {
       else reject(error);
     });
     const bound = await promise;
-    for (const server of this.#http2Servers().keys()) server.maxConnections = this.#options.maxConnections;
+    for (const server of this.#http2Servers().keys()) {
+      server.maxConnections = this.#options.maxConnections;
+      server.on("session", spareWhileLeaving);
+    }
     return bound;
   }
 
@@ -305,6 +308,22 @@ function cut(session: Http2Session): void {
   session.destroy();
   dispose().catch(() => undefined);
 }
+
+/**
+ * A connection that was asked to leave takes no pings any more (Node), and the library cuts one that it cannot ping, with all
+ * calls that are still open. Those have to end by themselves, so its pings count as answered from then on.
+ */
+function spareWhileLeaving(session: Http2Session): void {
+  const ping = session.ping.bind(session);
+  session.ping = (...args: unknown[]) => {
+    if (!session.closed || session.destroyed) return (ping as (...all: unknown[]) => boolean)(...args);
+    const callback = args.at(-1) as (error: Error | null, ms: number, payload: Buffer) => void;
+    queueMicrotask(() => callback(null, 0, NO_PAYLOAD));
+    return true;
+  };
+}
+
+const NO_PAYLOAD = Buffer.alloc(8);
 
 class CallMetadata implements RequestMetadata {
   readonly #metadata: Metadata;

@@ -1,5 +1,6 @@
 /** Promise 8: on SIGTERM, what was not settled within the grace comes elsewhere at once, not after the timeout. */
-import { type Evidence, type Of, type Violation, at, bySubscription } from "./evidence.ts";
+import type { Entry } from "../history.ts";
+import { type Evidence, type Of, type Violation, at, bySubscription, hadItsTurn } from "./evidence.ts";
 
 const AT_ONCE_MS = 1_500;
 /** Whoever gets other events so long after it gets these before them. */
@@ -15,7 +16,11 @@ export function checkDrain(evidence: Evidence): Violation[] {
   );
   for (const [sub, entries] of bySubscription(evidence.entries)) {
     const end = entries.find((entry) => entry.e === "ended");
-    if (end?.reason !== "SERVER_DRAINING" || !isAlone(end.t)) continue;
+    if (end === undefined || !isAlone(end.t)) continue;
+    if (wasCut(entries, end)) {
+      violations.push({ check: "drain", text: `${sub} was cut off at ${at(evidence, end.t)} as its server drained` });
+    }
+    if (end.reason !== "SERVER_DRAINING") continue;
     const consumer = consumerOf.get(sub);
     const later = evidence.entries.filter(
       (entry): entry is Of<"event"> =>
@@ -33,6 +38,17 @@ export function checkDrain(evidence: Evidence): Violation[] {
     }
   }
   return violations;
+
+  /** It was open, and did not end with the status that a draining server gives. */
+  function wasCut([first, ...more]: readonly Entry[], { t, by, code, reason }: Of<"ended">): boolean {
+    if (first?.e !== "subscribe" || by !== "server" || code !== "UNAVAILABLE" || reason !== undefined) return false;
+    const server = `server-${first.server}`;
+    const isDraining = evidence.faults.some(
+      ({ name, detail, start, end }) =>
+        DRAINS.has(name) && start <= t && end >= t && detail.split(", ").includes(server),
+    );
+    return isDraining && more.some(({ e }) => e === "subscribed") && hadItsTurn(evidence, t - AT_ONCE_MS, t);
+  }
 
   /** No fault but the drain itself could hold up what is handed back, or have it go to somebody who cannot tell of it. */
   function isAlone(t: number): boolean {

@@ -383,6 +383,15 @@ test.each<[string, string, () => Evidence]>([
       ),
   ],
   [
+    "a subscription that is cut off as its server drains",
+    "drain",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE" }), {
+        consumers: [],
+        faults: [fault("rolling_restart", ["ends"], 1_025, 1_500, "server-1, server-0")],
+      }),
+  ],
+  [
     "events that come back late after a SIGTERM",
     "drain",
     () =>
@@ -459,6 +468,17 @@ test.each<[string, () => Evidence]>([
           faults: [fault("nats_away", ["stalls"], 2_000, 18_000, "server 0 - node 0")],
         },
       ),
+  ],
+  [
+    "a subscription that is cut off as another server drains, and its own is killed",
+    () =>
+      evidence(history(SUBSCRIBE, SUBSCRIBED, { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE" }), {
+        consumers: [],
+        faults: [
+          fault("rolling_restart", ["ends"], 1_025, 1_500, "server-1"),
+          fault("kill_server", ["ends"], 1_025, 1_500, "server-0"),
+        ],
+      }),
   ],
   [
     "an outage of another server that was not told",
