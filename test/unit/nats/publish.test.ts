@@ -343,7 +343,7 @@ test("every acknowledgement is read as JSON says, whatever came before it", () =
           body = undefined;
         }
         const end = body && { stream: body.stream, sequence: BigInt(body.seq), duplicate: body.duplicate === true };
-        expect(scene.ends, text).toEqual(end === undefined ? [] : [end]);
+        expect(scene.ends).toEqual(end === undefined ? [] : [end]);
       }
     }),
   );
