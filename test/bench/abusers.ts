@@ -8,7 +8,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { type EventsRequest, EventsRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { GetRequestSchema } from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
 import { Client, EVENTS, STATE } from "../support/client.ts";
-import { RawHttp2 } from "../support/raw-http2.ts";
+import { Http2Peer, ping, settings } from "../support/http2-peer.ts";
 
 /** Stream, consumer and store that the abusers find. */
 export const TARGET = { stream: "abused", consumer: "abused", store: "abused", key: "large" } as const;
@@ -62,14 +62,14 @@ export const ABUSES = {
   },
   "flood-acks": async (address) => flood(address, "ack"),
   "flood-event-pings": async (address) => flood(address, "ping"),
-  "flood-http2-pings": async (address) => floodFrames(address, (client) => client.ping(FRAMES_AT_ONCE)),
-  "flood-http2-settings": async (address) => floodFrames(address, (client) => client.settings(FRAMES_AT_ONCE)),
+  "flood-http2-pings": async (address) => floodFrames(address, ping()),
+  "flood-http2-settings": async (address) => floodFrames(address, settings()),
   churn: async (address) => {
     for (let n = 0; n < CHURNING; n++) void churn(address);
   },
   connections: async (address) => {
     const port = Number(address.slice(address.lastIndexOf(":") + 1));
-    for (let n = 0; n < CONNECTIONS; n++) await RawHttp2.open(port);
+    for (let n = 0; n < CONNECTIONS; n++) await Http2Peer.start(port);
   },
 } as const satisfies Record<string, Abuse>;
 
@@ -112,15 +112,16 @@ async function flood(address: string, kind: "ack" | "ping"): Promise<void> {
 }
 
 /** Sends frames as fast as the socket takes them, reads the answers, and comes again when it is thrown out. */
-async function floodFrames(address: string, send: (client: RawHttp2) => boolean): Promise<void> {
+async function floodFrames(address: string, one: Buffer): Promise<void> {
   const port = Number(address.slice(address.lastIndexOf(":") + 1));
-  const client = await RawHttp2.open(port);
-  client.socket.resume();
+  const client = await Http2Peer.start(port);
+  client.socket.on("data", () => (client.received.length = 0));
+  const many = Buffer.concat(Array.from({ length: FRAMES_AT_ONCE }, () => one));
   const more = (): void => {
-    while (!client.socket.destroyed && send(client));
+    while (client.send(many));
   };
   client.socket.on("drain", more);
-  void client.closed.then(async () => floodFrames(address, send));
+  void client.closed.then(async () => floodFrames(address, one));
   more();
 }
 

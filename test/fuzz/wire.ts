@@ -4,11 +4,9 @@
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
-import { CODES, PREFACE, Type } from "../support/http2-peer.ts";
+import { CODES, DEFAULT_WINDOW, INITIAL_WINDOW, MAX_WINDOW, PREFACE, Type } from "../support/http2-peer.ts";
 
 const MAX_FRAME = 16_384;
-const MAX_WINDOW = 2 ** 31 - 1;
-const INITIAL_WINDOW_SETTING = 4;
 
 /** What the server may not do, or did not do. */
 export class Violation extends Error {}
@@ -80,8 +78,8 @@ export class Wire extends Duplex {
   #blockOf = 0;
   #data = 0;
   /** The most that the server may have been granted. */
-  #connectionCredit = 65_535;
-  #initialCredit = 65_535;
+  #connectionCredit = DEFAULT_WINDOW;
+  #initialCredit = DEFAULT_WINDOW;
   #streamCredit = new Map<number, number>();
   #isInBlock = false;
   #hasCalls = false;
@@ -151,7 +149,7 @@ export class Wire extends Duplex {
       else this.#streamCredit.set(streamId, (this.#streamCredit.get(streamId) ?? 0) + by);
     } else if (type === Type.settings && (flags & 1) === 0) {
       for (let at = start; at + 6 <= end; at += 6) {
-        if (bytes.readUInt16BE(at) !== INITIAL_WINDOW_SETTING) continue;
+        if (bytes.readUInt16BE(at) !== INITIAL_WINDOW) continue;
         const value = bytes.readUInt32BE(at + 2);
         // A window that shrinks leaves those who have used more of it where they are.
         this.#initialCredit = this.#hasCalls ? Math.max(this.#initialCredit, value) : value;

@@ -14,6 +14,7 @@ import {
   END_HEADERS,
   END_STREAM,
   Http2Peer,
+  INITIAL_WINDOW,
   PADDED,
   PREFACE,
   Type,
@@ -40,7 +41,6 @@ const NOTHING = Buffer.alloc(0);
 /** What a connection may do without use before it is ended; it earns 10,000 a second, and these tests take seconds. */
 const PATIENCE = 20_000;
 const FLOOD_LIMIT = 20 * PATIENCE;
-const INITIAL_WINDOW = 4;
 /** The shortest deadline that anybody sets for calls by the thousand. */
 const DEADLINE_MS = 120;
 

@@ -5,9 +5,8 @@ import { expect, onTestFinished, test } from "vitest";
 import type { CancelCause, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
 import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
 import { Client } from "../support/client.ts";
-import { Http2Peer, ping } from "../support/http2-peer.ts";
+import { Http2Peer, call as openCall, ping } from "../support/http2-peer.ts";
 import { heldBytes } from "../support/memory.ts";
-import { RawHttp2 } from "../support/raw-http2.ts";
 
 const MIB = 1024 * 1024;
 const BUDGET = 8 * MIB;
@@ -78,12 +77,6 @@ async function http2(port: number): Promise<ClientHttp2Session> {
   onTestFinished(() => session.destroy());
   await once(session, "connect");
   return session;
-}
-
-async function raw(port: number): Promise<RawHttp2> {
-  const client = await RawHttp2.open(port);
-  onTestFinished(() => client[Symbol.dispose]());
-  return client;
 }
 
 /** Opens a call that does not read its answers. */
@@ -235,8 +228,9 @@ test("a client that does not even read its socket loses the connection, and othe
   // It does not read either, and holds little.
   const other = await hold(started, 1);
   sendMany(held[0]!, 4 * chunk.length);
-  const stuck = await raw(port);
-  for (let n = 0; n < 4; n++) stuck.call("/test/Hold");
+  const stuck = await Http2Peer.startUnread(port);
+  onTestFinished(() => stuck.destroy());
+  for (let n = 0; n < 4; n++) stuck.send(openCall(2 * n + 1, "/test/Hold"));
   await expect.poll(() => held.length).toBe(5);
   // The system takes some megabytes before it is stuck.
   let taken = 0;
@@ -282,7 +276,7 @@ test.for([true, false])("a client that floods pings costs others nothing (reads 
 test("connections beyond the limit are closed, until there is room again", async () => {
   const started = await start({ maxConnections: 2 });
   const [first] = [await http2(started.port), await http2(started.port)];
-  const third = await RawHttp2.open(started.port);
+  const third = await Http2Peer.start(started.port);
   await third.closed;
   const gone = once(first!, "close");
   first!.destroy();

@@ -22,6 +22,10 @@ export const ACK = 0x1;
 export const END_STREAM = 0x1;
 export const END_HEADERS = 0x4;
 export const PADDED = 0x8;
+/** The setting of that name. */
+export const INITIAL_WINDOW = 0x4;
+export const DEFAULT_WINDOW = 65_535;
+export const MAX_WINDOW: number = 2 ** 31 - 1;
 export const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /** The error codes of RFC 9113 (section 7), by number. */
@@ -142,6 +146,25 @@ export function unary(streamId: number, path: string, request: Uint8Array): Buff
   return Buffer.concat([call(streamId, path), data(streamId, message(request), END_STREAM)]);
 }
 
+/** Cuts what comes, in pieces of any size, into frames. */
+export class FrameReader {
+  #rest: Buffer = Buffer.alloc(0);
+
+  /** The frames that are complete with this piece. */
+  read(piece: Buffer): Frame[] {
+    const frames: Frame[] = [];
+    let bytes = this.#rest.length === 0 ? piece : Buffer.concat([this.#rest, piece]);
+    while (bytes.length >= 9 && bytes.length >= 9 + bytes.readUIntBE(0, 3)) {
+      const end = 9 + bytes.readUIntBE(0, 3);
+      const streamId = bytes.readUInt32BE(5) & 0x7fffffff;
+      frames.push({ type: bytes[3]!, flags: bytes[4]!, streamId, payload: bytes.subarray(9, end) });
+      bytes = bytes.subarray(end);
+    }
+    this.#rest = bytes;
+    return frames;
+  }
+}
+
 /** One connection. It answers nothing by itself: neither SETTINGS nor PING. */
 export class Http2Peer {
   readonly socket: Socket;
@@ -152,7 +175,7 @@ export class Http2Peer {
   readonly closed: Promise<void>;
   #isClosed = false;
   #isPlain: boolean;
-  #rest: Buffer = Buffer.alloc(0);
+  readonly #reader = new FrameReader();
   #wake = Promise.withResolvers<void>();
 
   constructor(socket: Socket, isPlain: boolean) {
@@ -183,6 +206,15 @@ export class Http2Peer {
     return peer;
   }
 
+  /** Connects with windows without limits, and reads nothing until its socket is resumed. */
+  static async startUnread(port: number): Promise<Http2Peer> {
+    const peer = await Http2Peer.open(port);
+    peer.socket.pause();
+    const windows = [settings([INITIAL_WINDOW, MAX_WINDOW]), windowUpdate(0, MAX_WINDOW - DEFAULT_WINDOW)];
+    peer.send(PREFACE, ...windows);
+    return peer;
+  }
+
   /** The same over TLS. */
   static async startTls(port: number, options: ConnectionOptions = {}): Promise<Http2Peer> {
     const socket = connectTls({
@@ -202,14 +234,24 @@ export class Http2Peer {
     return this.#isClosed;
   }
 
-  send(...frames: readonly Buffer[]): void {
-    if (!this.#isClosed) this.socket.write(Buffer.concat(frames));
+  /** False where the socket is full, or gone. */
+  send(...frames: readonly Buffer[]): boolean {
+    return !this.#isClosed && this.socket.write(Buffer.concat(frames));
   }
 
   /** The first frame that fits, of those that came or will come; rejects when the connection ends without it. */
   async find(fits: (frame: Frame) => boolean): Promise<Frame> {
-    for (let seen = 0; ;) {
-      for (; seen < this.received.length; seen++) if (fits(this.received[seen]!)) return this.received[seen]!;
+    let seen = 0;
+    await this.until(() => {
+      while (seen < this.received.length && !fits(this.received[seen]!)) seen += 1;
+      return seen < this.received.length;
+    });
+    return this.received[seen]!;
+  }
+
+  /** Looks again whenever something has come, until it is so; rejects when the connection ends before. */
+  async until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) {
       if (this.#isClosed) throw new Error(`the connection ended after ${this.received.map(describe).join(", ")}`);
       await this.#wake.promise;
     }
@@ -273,14 +315,7 @@ export class Http2Peer {
       this.raw = Buffer.concat([this.raw, chunk]);
       return;
     }
-    let bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    while (bytes.length >= 9 && bytes.length >= 9 + bytes.readUIntBE(0, 3)) {
-      const end = 9 + bytes.readUIntBE(0, 3);
-      const streamId = bytes.readUInt32BE(5) & 0x7fffffff;
-      this.received.push({ type: bytes[3]!, flags: bytes[4]!, streamId, payload: bytes.subarray(9, end) });
-      bytes = bytes.subarray(end);
-    }
-    this.#rest = bytes;
+    this.received.push(...this.#reader.read(chunk));
     this.#wakeUp();
   }
 
