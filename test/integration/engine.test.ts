@@ -19,6 +19,7 @@ import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { CallError, Client, failure } from "../support/client.ts";
+import { Http2Peer, call as openCall, reset } from "../support/http2-peer.ts";
 
 /** The suite runs once for each. */
 const EngineUnderTest = process.env["GRPC_ENGINE"] === "native" ? NativeEngine : GrpcJsEngine;
@@ -389,29 +390,32 @@ describe("back-pressure", () => {
 
 describe("the end of a call reaches its handler once", () => {
   /** What the handler of a held call hears. */
-  function hears(call: EngineCall): { cancels: CancelCause[]; first: Promise<CancelCause> } {
-    const cancels: CancelCause[] = [];
+  function hears(call: EngineCall): { cancels: (CancelCause | "half-close")[]; first: Promise<CancelCause> } {
+    const cancels: (CancelCause | "half-close")[] = [];
     const { promise, resolve } = Promise.withResolvers<CancelCause>();
     call.onCancel = (cause) => {
       cancels.push(cause);
       resolve(cause);
     };
+    call.onHalfClose = () => cancels.push("half-close");
     return { cancels, first: promise };
   }
 
   test("when the client cancels", async () => {
     const { port, hold } = await start();
-    const session = await http2(port);
-    const stream = open(session, "/test/Hold");
+    // Node's own client would end its side first.
+    const peer = await Http2Peer.start(port);
+    onTestFinished(() => peer.destroy());
+    peer.send(openCall(1, "/test/Hold"));
     const call = await hold();
     const { cancels, first } = hears(call);
     expect(call.cancelled).toBe(false);
-    stream.close(8);
+    peer.send(reset(1));
     expect(await first).toBe("left");
     expect(call.cancelled).toBe(true);
     call.send(Buffer.of(1));
     call.end(OK);
-    await roundTrip(session);
+    await peer.roundTrip();
     expect(cancels).toEqual(["left"]);
   });
 
@@ -419,9 +423,10 @@ describe("the end of a call reaches its handler once", () => {
     const { port, hold } = await start();
     const session = await http2(port);
     open(session, "/test/Hold");
-    const { first } = hears(await hold());
+    const { cancels, first } = hears(await hold());
     session.destroy();
     expect(await first).toBe("left");
+    expect(cancels).toEqual(["left"]);
   });
 
   test("when the deadline passes, and the client hears it too", async () => {

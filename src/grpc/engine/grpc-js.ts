@@ -403,8 +403,10 @@ class StreamCall extends Call {
     inner.on("data", (message: Buffer) => {
       if (!this.ended) this.onMessage?.(message);
     });
+    const stream = streamOf(inner);
     inner.on("end", () => {
-      if (!this.ended) this.onHalfClose?.();
+      // One that was reset ends as well, before the library says that it was cancelled: that is no half-close.
+      if (!this.ended && !stream.destroyed) this.onHalfClose?.();
     });
   }
 
