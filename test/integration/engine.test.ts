@@ -493,6 +493,13 @@ describe("the end of a call reaches its handler once", () => {
     (await hold()).end({ code: 3, message: 'name: "ü\n%41 ✓" is wrong' });
     expect((await answer(stream)).message).toBe('name: "ü\n%41 ✓" is wrong');
   });
+
+  test("a status that was cut within a character keeps the rest of its text", async () => {
+    const { port, hold } = await start();
+    const stream = open(await http2(port), "/test/Hold");
+    (await hold()).end({ code: 3, message: `name: "${"😈".slice(0, 1)}…" is wrong` });
+    expect((await answer(stream)).message).toBe('name: "\ufffd…" is wrong');
+  });
 });
 
 describe("behind a router", () => {

@@ -521,5 +521,6 @@ function failure({
 }: CallStatus): Error & { code: number; details: string; metadata: Metadata } {
   const metadata = toMetadata(more);
   if (details !== undefined) metadata.set(DETAILS_KEY, asBuffer(details));
-  return Object.assign(new Error(message), { code, details: message, metadata });
+  // Half of a surrogate pair, as is left where a text was cut, would make the library throw where nobody catches it.
+  return Object.assign(new Error(message), { code, details: message.toWellFormed(), metadata });
 }
