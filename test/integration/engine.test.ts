@@ -99,7 +99,11 @@ async function http2(port: number, options: ClientSessionOptions = {}): Promise<
 }
 
 /** Opens a call; neither reads nor ends it. */
-function open(session: ClientHttp2Session, path: string, metadata: Record<string, string> = {}): ClientHttp2Stream {
+function open(
+  session: ClientHttp2Session,
+  path: string,
+  metadata: Record<string, string | string[]> = {},
+): ClientHttp2Stream {
   const headers = { ":method": "POST", ":path": path, "content-type": "application/grpc", te: "trailers", ...metadata };
   const stream = session.request(headers, { endStream: false });
   stream.on("error", () => undefined);
@@ -219,6 +223,16 @@ describe("requests", () => {
     const stream = open(await http2(port), "/test/Echo", { "grpc-encoding": "gzip" });
     stream.end(frame(gzipSync(Buffer.from("hello")), 1));
     expect((await answer(stream)).body).toEqual(frame(Buffer.from("hello")));
+  });
+
+  test("may have metadata of one name several times: texts are joined, of bytes the first are taken", async () => {
+    const { port, hold } = await start();
+    const names = { "x-name": ["a", "b,c", ""], "x-bytes-bin": ["AAE", "Ag"], "x-list-bin": "AwQ,Ag" };
+    open(await http2(port), "/test/Hold", names);
+    const { metadata } = await hold();
+    expect(metadata.get("x-name")).toBe("a, b,c, ");
+    expect(Buffer.from(metadata.get("x-bytes-bin")!, "base64")).toEqual(Buffer.of(0, 1));
+    expect(Buffer.from(metadata.get("x-list-bin")!, "base64")).toEqual(Buffer.of(3, 4));
   });
 
   test("have metadata, a peer, a path, and a deadline if the client set one", async () => {

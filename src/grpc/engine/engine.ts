@@ -66,7 +66,10 @@ export interface CallStatus {
 
 /** Request metadata; names in lower case. */
 export interface RequestMetadata {
-  /** The first value, or undefined. */
+  /**
+   * The value, or undefined. Values of a name that comes several times are joined by ", ", which is the same in gRPC;
+   * of those that are base64 it is the first.
+   */
   get(name: string): string | undefined;
 }
 

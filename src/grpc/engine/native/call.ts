@@ -112,8 +112,17 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
   }
 
-  /** The first value of a request field. */
   get(name: string): string | undefined {
+    // Several fields of a name are as good as one that lists their values.
+    if (name.endsWith("-bin")) return this.#first(name)?.split(",", 1)[0];
+    let joined: string | undefined;
+    for (const field of this.#fields) {
+      if (field.name === name) joined = joined === undefined ? field.value : `${joined}, ${field.value}`;
+    }
+    return joined;
+  }
+
+  #first(name: string): string | undefined {
     for (const field of this.#fields) if (field.name === name) return field.value;
     return undefined;
   }
@@ -426,7 +435,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   // Its life.
 
   #readDeadline(): boolean {
-    const timeout = this.get("grpc-timeout");
+    const timeout = this.#first("grpc-timeout");
     if (timeout === undefined) return true;
     const ms = parseTimeout(timeout);
     if (ms === undefined) {
@@ -438,7 +447,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 
   #readEncoding(): boolean {
-    const encoding = this.get("grpc-encoding") ?? "identity";
+    const encoding = this.#first("grpc-encoding") ?? "identity";
     if (encoding === "identity") return true;
     this.#isGzip = encoding === "gzip";
     if (this.#isGzip) return true;
