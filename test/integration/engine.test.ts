@@ -9,7 +9,7 @@ import {
 } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AddressInfo, type Socket, connect as connectTcp, createServer } from "node:net";
-import { gzipSync } from "node:zlib";
+import { deflateSync, gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { CancelCause, Engine, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
@@ -218,10 +218,13 @@ describe("requests", () => {
     expect((await answer(stream)).body.equals(sent)).toBe(true);
   });
 
-  test("may be compressed", async () => {
+  test.for([
+    ["gzip", gzipSync],
+    ["deflate", deflateSync],
+  ] as const)("may be compressed with %s", async ([encoding, pack]) => {
     const { port } = await start();
-    const stream = open(await http2(port), "/test/Echo", { "grpc-encoding": "gzip" });
-    stream.end(frame(gzipSync(Buffer.from("hello")), 1));
+    const stream = open(await http2(port), "/test/Echo", { "grpc-encoding": encoding });
+    stream.end(frame(pack(Buffer.from("hello")), 1));
     expect((await answer(stream)).body).toEqual(frame(Buffer.from("hello")));
   });
 

@@ -5,7 +5,7 @@
  *
  * Hot path: a message that lies in one DATA frame is handed on as a view of what the socket brought.
  */
-import { gunzipSync } from "node:zlib";
+import { type ZlibOptions, gunzipSync, inflateSync } from "node:zlib";
 import {
   type CallStatus,
   type CancelCause,
@@ -58,6 +58,12 @@ const HARMLESS_RATIO = 50;
 const UNPACKED_BYTES_PER_COST = 4 * 1024;
 /** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
 const MAX_QUOTED = 64;
+type Unpack = (bytes: Uint8Array, options: ZlibOptions) => Buffer;
+/** By `grpc-encoding`. */
+const UNPACK: ReadonlyMap<string, Unpack> = new Map<string, Unpack>([
+  ["gzip", gunzipSync],
+  ["deflate", inflateSync],
+]);
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
 
@@ -76,7 +82,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #handler: EngineHandler | undefined;
   #headers: Uint8Array = RESPONSE_HEADERS;
   #timer: NodeJS.Timeout | undefined;
-  #isGzip = false;
+  #unpackWith: Unpack | undefined;
   #isUnread = false;
   /** Bytes of metadata and of requests that count against the budget. */
   #heldBytes = 0;
@@ -378,13 +384,13 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 
   #unpack(flag: number, message: Buffer): Buffer | undefined {
-    if (flag !== 1 || !this.#isGzip) {
+    if (flag !== 1 || this.#unpackWith === undefined) {
       this.#refuse("malformed", `a message is marked as compressed (${flag}), and grpc-encoding names nothing`);
       return undefined;
     }
     const maxOutputLength = this.#services.maxReceiveMessageBytes;
     try {
-      const unpacked = gunzipSync(message, { maxOutputLength });
+      const unpacked = this.#unpackWith(message, { maxOutputLength });
       return this.#mayUnpack(message.length, unpacked.length) ? unpacked : undefined;
     } catch (error) {
       const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
@@ -449,8 +455,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #readEncoding(): boolean {
     const encoding = this.#first("grpc-encoding") ?? "identity";
     if (encoding === "identity") return true;
-    this.#isGzip = encoding === "gzip";
-    if (this.#isGzip) return true;
+    this.#unpackWith = UNPACK.get(encoding);
+    if (this.#unpackWith !== undefined) return true;
     this.#headers = Buffer.concat([RESPONSE_HEADERS, ACCEPT_ENCODING]);
     this.#refuse("unsupported_encoding", `grpc-encoding: ${quote(encoding)} is not supported`);
     return false;

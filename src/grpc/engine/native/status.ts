@@ -7,7 +7,7 @@ const CONTENT_TYPE = encodeField("content-type", "application/grpc");
 /** Begins a response. */
 export const RESPONSE_HEADERS: Buffer = Buffer.concat([STATUS_200, CONTENT_TYPE]);
 /** Tells which compression of requests is understood. */
-export const ACCEPT_ENCODING: Buffer = encodeField("grpc-accept-encoding", "identity,gzip");
+export const ACCEPT_ENCODING: Buffer = encodeField("grpc-accept-encoding", "identity,deflate,gzip");
 
 const CODES = Array.from({ length: 17 }, (_, code) => encodeField("grpc-status", String(code)));
 const OK = CODES[0]!;
