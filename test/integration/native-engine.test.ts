@@ -434,6 +434,15 @@ describe("header blocks", () => {
   });
 });
 
+test("metadata with blanks around its value, as some clients send it, is served without them", async () => {
+  const { port, held } = await start();
+  const peer = await attacker(port);
+  peer.send(frame(Type.headers, END_HEADERS, 1, callBlock("/test/Hold", ["x-padded", " \ta b "], ["x-blank", "  "])));
+  await expect.poll(() => held.length).toBe(1);
+  expect(held[0]!.metadata.get("x-padded")).toBe("a b");
+  expect(held[0]!.metadata.get("x-blank")).toBe("");
+});
+
 describe("flow control", () => {
   test.for([
     ["of the connection", [windowUpdate(0, 0x7fffffff)]],

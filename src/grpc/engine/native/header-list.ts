@@ -1,5 +1,5 @@
 /** The fields of a request or of its trailers, checked as RFC 9113 (section 8) asks for. */
-import type { HeaderField } from "./hpack.ts";
+import { HeaderField } from "./hpack.ts";
 
 /** Why a list of fields cannot be accepted. */
 export type HeaderProblem = "malformed" | "too_large";
@@ -35,10 +35,11 @@ export class HeaderList {
     this.fields = [];
   }
 
-  add(field: HeaderField): void {
-    this.bytes += field.size;
+  add(received: HeaderField): void {
+    this.bytes += received.size;
     // Kept no longer than it can be accepted; the decoder reads on, as later blocks build on this one.
     if (this.bytes > this.#maxBytes) return;
+    const field = withoutBlanks(received);
     const { name } = field;
     if (!field.isValid) {
       this.#isMalformed = true;
@@ -97,5 +98,21 @@ export class HeaderList {
   }
 }
 
+const TAB = 9;
+const SPACE = 32;
 const COLON = 58;
 const DIGITS = /^\d+$/;
+
+/** RFC 9113 has no blanks around values; but gRPC lets clients send them ("they may be stripped"), and some do. */
+function withoutBlanks(field: HeaderField): HeaderField {
+  const { value } = field;
+  let start = 0;
+  let end = value.length;
+  while (start < end && isBlank(value.charCodeAt(start))) start += 1;
+  while (start < end && isBlank(value.charCodeAt(end - 1))) end -= 1;
+  return end - start === value.length ? field : new HeaderField(field.name, value.slice(start, end));
+}
+
+function isBlank(code: number): boolean {
+  return code === SPACE || code === TAB;
+}
