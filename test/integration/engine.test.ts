@@ -745,6 +745,7 @@ describe("connections", () => {
   ] as const)("a request %s is answered as HTTP has it", async ([, metadata, status]) => {
     const { port } = await start();
     const stream = open(await http2(port), "/test/Echo", metadata);
+    stream.end();
     const [headers] = (await once(stream, "response")) as [{ ":status": number }];
     expect(headers[":status"]).toBe(status);
     await expectHealthy(port);

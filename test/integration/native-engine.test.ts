@@ -530,6 +530,19 @@ function wrap(pattern: Buffer, at: number, length: number): Buffer {
   return first.length === length ? first : Buffer.concat([first, pattern.subarray(0, length - first.length)]);
 }
 
+/** The header block of a request that is no gRPC. */
+function plainBlock(path: string, ...more: readonly (readonly [name: string, value: string])[]): Buffer {
+  const fields = [
+    [":method", "POST"],
+    [":scheme", "http"],
+    [":path", path],
+    [":authority", "localhost"],
+    ["content-type", "text/plain"],
+    ...more,
+  ] as const;
+  return Buffer.concat(fields.map(([name, value]) => field(name, value)));
+}
+
 describe("requests that are not finished", () => {
   test("count against a budget, also when only the end of the call is missing", async () => {
     const { port } = await start({ maxUnreadBytes: 8 * MIB });
@@ -653,10 +666,28 @@ describe("requests that are not finished", () => {
   test("that are no gRPC get their answer, however long they are", async () => {
     const { port } = await start();
     const peer = await attacker(port);
-    const fields = [":method POST", ":scheme http", ":path /upload", ":authority localhost", "content-type text/plain"];
-    const block = Buffer.concat(fields.map((text) => field(...(text.split(" ") as [string, string]))));
-    peer.send(frame(Type.headers, END_HEADERS, 1, block));
+    peer.send(frame(Type.headers, END_HEADERS, 1, plainBlock("/upload")));
     for (let part = 0; part < 4; part++) peer.send(data(1, Buffer.alloc(16 * KIB - 1)));
+    await peer.endOf(1);
+    expect(peer.received.find(({ type }) => type === Type.headers)!.payload.toString("latin1")).toContain("415");
+  });
+
+  test("that are no gRPC get their answer when all of them has come, as clients stop at an error", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    peer.send(frame(Type.headers, END_HEADERS, 1, plainBlock("/upload", ["content-length", "20"])));
+    peer.send(data(1, Buffer.alloc(10)));
+    await peer.roundTrip();
+    expect(peer.received.filter(({ streamId }) => streamId === 1)).toEqual([]);
+    peer.send(data(1, Buffer.alloc(10), END_STREAM));
+    await peer.endOf(1);
+    expect(peer.received.find(({ type }) => type === Type.headers)!.payload.toString("latin1")).toContain("415");
+  });
+
+  test("that are no gRPC, and never end, get their answer after a time limit", async () => {
+    const { port } = await start({}, 50);
+    const peer = await attacker(port);
+    peer.send(frame(Type.headers, END_HEADERS, 1, plainBlock("/upload")));
     await peer.endOf(1);
     expect(peer.received.find(({ type }) => type === Type.headers)!.payload.toString("latin1")).toContain("415");
   });

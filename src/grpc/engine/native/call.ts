@@ -187,10 +187,11 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     if (headers.problem === "too_large") {
       const text = `request metadata has ${headers.bytes} bytes, at most ${this.#services.maxMetadataBytes} are accepted`;
       this.#refuse("metadata_too_large", text);
-    } else if (headers.method !== "POST" || !CONTENT_TYPE.test(this.get("content-type") ?? "")) {
+    } else if (headers.method !== "POST" || !CONTENT_TYPE.test(this.#first("content-type") ?? "")) {
+      // Answered at its end: clients such as curl take an error before it for a reason to send no more of it.
       this.#isHttp = true;
       this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
-      this.begin();
+      this.connection.tellReadOver(this);
     } else {
       this.#handler = this.#services.handlers.get(this.path);
       if (this.#handler === undefined) this.#refuse("unknown_method", `the server has no method ${quote(this.path)}`);
@@ -475,6 +476,10 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 
   #tooLate(): void {
+    if (this.#isHttp) {
+      this.#respondHttp();
+      return;
+    }
     const isDeadline = this.deadlineMs !== undefined && Date.now() >= this.deadlineMs;
     if (isDeadline) this.#refuse("deadline", "the deadline passed");
     else this.#refuse("too_slow", "the request took too long to arrive");
