@@ -1,16 +1,12 @@
 /** A short run of the fuzzer with seeds that stay; `npm run fuzz` has longer ones. */
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { readRecordings, sentFrames } from "../recordings/recording.ts";
 import { heldBytes } from "../support/memory.ts";
 import { fuzz, replay } from "./fuzz.ts";
-import { record } from "./recordings.ts";
 
 const FRAMES = 40_000;
 const MAX_GROWTH_BYTES = 32 * 1024 * 1024;
-
-let recordings: Buffer[][];
-beforeAll(async () => {
-  ({ recordings } = await record(false));
-});
+const recordings = readRecordings().map(sentFrames);
 
 test.for([1, 2_000_000, 3_000_000])("random frames and changed recordings, seed %i", async (seed) => {
   const counts = await fuzz({ seed, frames: FRAMES, recordings });

@@ -4,9 +4,9 @@
  * number and `--frames 1` plays it again.
  */
 import { parseArgs } from "node:util";
+import { readRecordings, sentFrames } from "../recordings/recording.ts";
 import { heldBytes } from "../support/memory.ts";
 import { type Counts, fuzz } from "./fuzz.ts";
-import { record } from "./recordings.ts";
 
 const MIB = 1024 * 1024;
 /** Beyond what caches and tables take once. */
@@ -18,8 +18,8 @@ const { values } = parseArgs({
 });
 const frames = Number(values.frames);
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
-const { clients, recordings } = await record(true);
-console.log(`seed ${seed}, ${frames} frames; ${recordings.length} connections recorded of ${clients.join(", ")}`);
+const recordings = readRecordings().map(sentFrames);
+console.log(`seed ${seed}, ${frames} frames; ${recordings.length} recorded connections`);
 const started = performance.now();
 const warm = await fuzz({ seed, frames: Math.min(frames, WARM_UP_FRAMES), recordings });
 const before = await heldBytes();
