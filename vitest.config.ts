@@ -16,7 +16,12 @@ export default defineConfig({
       // Thousands of random inputs take their time on a busy machine.
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000 } },
       {
-        test: { name: "integration", include: ["test/integration/**/*.test.ts"], maxWorkers: 2, ...REAL_SERVERS },
+        test: {
+          name: "integration",
+          include: ["test/{integration,differential}/**/*.test.ts"],
+          maxWorkers: 2,
+          ...REAL_SERVERS,
+        },
       },
       { test: { name: "fuzz", include: ["test/fuzz/**/*.test.ts"], maxWorkers: 1, ...REAL_SERVERS } },
       { test: { name: "chaos", include: ["test/chaos/**/*.test.ts"], maxWorkers: 1, ...REAL_SERVERS } },

@@ -6,7 +6,8 @@ import { serveTestService } from "./test-service.ts";
 
 const MIB = 1024 * 1024;
 
-const OPTIONS: EngineOptions = {
+/** Of an engine that is alone on its machine, with nothing small enough to be in the way. */
+export const ENGINE_OPTIONS: EngineOptions = {
   host: "127.0.0.1",
   port: 0,
   maxReceiveMessageBytes: 4 * MIB,
@@ -31,7 +32,7 @@ export class Server implements AsyncDisposable {
   }
 
   static async start(tls?: KeyPair): Promise<Server> {
-    const engine = new NativeEngine({ ...OPTIONS, ...(tls === undefined ? {} : { tls }) });
+    const engine = new NativeEngine({ ...ENGINE_OPTIONS, ...(tls === undefined ? {} : { tls }) });
     serveTestService(engine);
     return new Server(engine, await engine.listen());
   }

@@ -84,7 +84,7 @@ function writeResponse(size: number, serverId = ""): Uint8Array {
 }
 
 /** Serves the methods on an engine that does not listen yet. */
-export function serveTestService(engine: Engine): void {
+export function serveTestService(engine: Pick<Engine, "handle">): void {
   engine.handle(`${SERVICE}EmptyCall`, {
     kind: "unary",
     handle: (call) => {
