@@ -1038,7 +1038,7 @@ export const SubscriptionStatus_State = {
 
   /**
    * The server is leaving: settle what you hold. No further events come, and the call ends when nothing is held any
-   * more, or when the server's grace period is over.
+   * more, or when three fifths of the server's grace period are over.
    *
    * @generated from enum value: STATE_DRAINING = 5;
    */
