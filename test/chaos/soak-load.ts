@@ -12,7 +12,7 @@ import {
   PublishEventRequestSchema,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { Random } from "./random.ts";
-import { LoadConnection, type LoadSubscription, type Told, decodePublished } from "./soak-client.ts";
+import { LoadConnection, type LoadSubscription, type Told, decodePublished } from "../support/load-client.ts";
 import { Tally, type Verdict } from "./soak-tally.ts";
 
 /** How the load is made. */

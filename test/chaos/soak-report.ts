@@ -2,7 +2,7 @@
 import type { Levels, Rest, Sample } from "./soak-levels.ts";
 import { judgeHandles } from "./soak-levels.ts";
 import type { LoadEnd, LoadSample } from "./soak-load.ts";
-import { drawPlot } from "./soak-plot.ts";
+import { drawPlot } from "../support/plot.ts";
 import { type Point, judgeTrend, secondHalf, trendOf } from "./soak-trend.ts";
 
 /** What may be added over the second half, by the slope of its samples. */

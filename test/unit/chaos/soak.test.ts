@@ -1,8 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { EventsRequestSchema } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
-import { encodeSubscribe } from "../../chaos/soak-client.ts";
-import { drawPlot } from "../../chaos/soak-plot.ts";
+import { encodeSubscribe } from "../../support/load-client.ts";
+import { drawPlot } from "../../support/plot.ts";
 import { Tally } from "../../chaos/soak-tally.ts";
 import { judgeTrend, secondHalf, trendOf } from "../../chaos/soak-trend.ts";
 

@@ -5,7 +5,7 @@
 import { connect as connectHttp2, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { type Socket, connect as connectTcp } from "node:net";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { EVENTS } from "../support/client.ts";
+import { EVENTS } from "./client.ts";
 
 const FRAME_HEAD = 5;
 const STREAM_WINDOW = 1 << 20;
@@ -91,7 +91,7 @@ export class LoadConnection {
     });
     const { promise: ended, resolve } = Promise.withResolvers<string>();
     let status: string | undefined;
-    let rest: Buffer | undefined;
+    const messages = new Messages(onMessage);
     const readStatus = (headers: Record<string, unknown>): void => {
       if (typeof headers["grpc-status"] === "string") status = headers["grpc-status"];
     };
@@ -100,7 +100,7 @@ export class LoadConnection {
     stream.on("error", () => undefined);
     stream.on("close", () => resolve(status ?? NO_STATUS));
     stream.on("data", (chunk: Buffer) => {
-      rest = readFrames(rest === undefined ? chunk : Buffer.concat([rest, chunk]), onMessage);
+      messages.read(chunk);
       onChunk?.();
     });
     return { stream, ended };
@@ -149,16 +149,34 @@ function frame(message: Uint8Array): Buffer {
   return bytes;
 }
 
-/** Hands on every whole message; returns what is left. */
-function readFrames(bytes: Buffer, onMessage: (message: Buffer) => void): Buffer | undefined {
-  let at = 0;
-  while (bytes.length - at >= FRAME_HEAD) {
-    const end = at + FRAME_HEAD + bytes.readUInt32BE(at + 1);
-    if (end > bytes.length) break;
-    onMessage(bytes.subarray(at + FRAME_HEAD, end));
-    at = end;
+/** Puts gRPC messages together. Large ones come in many pieces, each of which is copied once. */
+export class Messages {
+  readonly #onMessage: (message: Buffer) => void;
+  #pieces: Buffer[] = [];
+  #length = 0;
+  /** As many bytes have to be there before it is worth a look. */
+  #needed = FRAME_HEAD;
+
+  constructor(onMessage: (message: Buffer) => void) {
+    this.#onMessage = onMessage;
   }
-  return at === bytes.length ? undefined : bytes.subarray(at);
+
+  /** Takes what came next, and hands on every message that is whole with it. */
+  read(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+    if (this.#length < this.#needed) return;
+    const bytes = this.#pieces.length === 1 ? piece : Buffer.concat(this.#pieces);
+    let at = 0;
+    for (;;) {
+      this.#needed = bytes.length - at < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + bytes.readUInt32BE(at + 1);
+      if (bytes.length - at < this.#needed) break;
+      this.#onMessage(bytes.subarray(at + FRAME_HEAD, at + this.#needed));
+      at += this.#needed;
+    }
+    this.#length = bytes.length - at;
+    this.#pieces = this.#length === 0 ? [] : [bytes.subarray(at)];
+  }
 }
 
 /** `EventsRequest` with `Subscribe`: stream (1), consumer (2) and `max_processing_events` (4; 3 is reserved). */
