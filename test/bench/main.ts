@@ -2,36 +2,53 @@
  * `npm run bench [-- scenario …] [--seconds N] [--events N]`: measures the server of this checkout, as a process of its
  * own, on a nats-server of its own, from a client in this process, and prints tables with machine and settings. The client
  * shares the machine, so throughput says as much about it as about the server; server CPU per operation is the figure to
- * compare. Nothing here passes or fails.
+ * compare. `npm run bench -- growth` compares both engines at growing load (`growth.ts`). Nothing here passes or fails.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { axesNamed, runGrowth } from "./growth.ts";
 import { cpuModel, formatReport, type Result } from "./report.ts";
 import { startServerUnderTest } from "./server-under-test.ts";
 import { ABUSE_SCENARIOS, SCENARIOS } from "./scenarios.ts";
 
+const GROWTH = "growth";
+const PLOTS = fileURLToPath(new URL("../../docs/benchmarks", import.meta.url));
+/** So that all axes together are done in a quarter of an hour. */
+const GROWTH_SECONDS = 6;
+const SCENARIO_SECONDS = 5;
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    seconds: { type: "string", default: "5" },
+    seconds: { type: "string" },
     events: { type: "string", default: "50000" },
     connections: { type: "string", default: "4" },
     concurrency: { type: "string", default: "64" },
     size: { type: "string", default: "256" },
+    axis: { type: "string" },
+    plots: { type: "string", default: PLOTS },
     help: { type: "boolean", default: false },
   },
 });
 
 const all = { ...SCENARIOS, ...ABUSE_SCENARIOS };
 const names = Object.keys(all);
-const unknown = positionals.filter((name) => !names.some((known) => known.startsWith(name)));
-if (values.help || unknown.length > 0) {
-  console.log(
-    `npm run bench [-- ${names.join(" | ")}] [--seconds N] [--events N] [--connections N] [--concurrency N] [--size BYTES]`,
-  );
-  process.exit(unknown.length > 0 ? 64 : 0);
+const isGrowth = positionals.includes(GROWTH);
+const unknown = positionals.filter((name) => name !== GROWTH && !names.some((known) => known.startsWith(name)));
+const seconds = Number(values.seconds ?? (isGrowth ? GROWTH_SECONDS : SCENARIO_SECONDS));
+const axes = axesNamed(values.axis);
+const isMixed = isGrowth ? positionals.length > 1 : values.axis !== undefined;
+const isWrong = unknown.length > 0 || isMixed || axes.length === 0 || !(seconds > 0);
+if (values.help || isWrong) {
+  console.log(help());
+  process.exit(isWrong ? 64 : 0);
+}
+if (isGrowth) {
+  await runGrowth({ axes, seconds, folder: values.plots });
+  process.exit(0);
 }
 const settings = {
-  seconds: Number(values.seconds),
+  seconds,
   events: Number(values.events),
   connections: Number(values.connections),
   concurrency: Number(values.concurrency),
@@ -51,3 +68,22 @@ for (const [name, scenario] of Object.entries(all)) {
 }
 console.log(formatReport(results));
 process.exit(0);
+
+function help(): string {
+  return `npm run bench [-- scenario …] [options]
+  measures the server of this checkout; without a scenario, all but those of abuse
+  scenarios: ${names.join(" | ")}, or how they begin
+    --seconds N      how long each is measured (default ${SCENARIO_SECONDS})
+    --events N       events of a backlog (default 50000)
+    --connections N  connections of the client (default 4)
+    --concurrency N  calls in flight (default 64)
+    --size BYTES     size of a payload (default 256)
+
+npm run bench -- ${GROWTH} [options]
+  how the cost grows, for both engines by turns, as tables and drawings; about 10 minutes
+    --axis NAME      one axis: ${axesNamed(undefined)
+      .map(({ name }) => name)
+      .join(" | ")}
+    --seconds N      how long each engine is measured at each point (default ${GROWTH_SECONDS})
+    --plots DIR      where growth-<axis>.svg goes (default docs/benchmarks)`;
+}

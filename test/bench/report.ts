@@ -25,7 +25,7 @@ export function cpuModel(): string {
   return `${first?.model ?? "unknown CPU"}, ${cpus().length} cores, ${memory} GiB, Linux ${release()}, Node ${process.versions.node}`;
 }
 
-/** A Markdown table. */
+/** A Markdown table of scenarios. */
 export function formatReport(results: readonly Result[]): string {
   const rows = results.map((result) => {
     const sorted = result.latencies.toSorted();
@@ -33,16 +33,21 @@ export function formatReport(results: readonly Result[]): string {
       result.name,
       Math.round(result.operations / result.seconds).toLocaleString("en"),
       (result.cpuMicros / result.operations).toFixed(1),
-      ...[0.5, 0.99, 0.999].map((share) => percentile(sorted, share)),
+      ...[0.5, 0.99, 0.999].map((share) => percentile(sorted, share)?.toFixed(2) ?? ""),
       result.residentBytes === undefined ? "" : String(Math.round(result.residentBytes / 2 ** 20)),
     ];
   });
   const head = ["scenario", "operations/s", "server CPU µs/op", "p50 ms", "p99 ms", "p99.9 ms", "memory MiB"];
-  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-  return ["", line(head), line(head.map((_, i) => (i === 0 ? "---" : "--:"))), ...rows.map(line), ""].join("\n");
+  return ["", markdownTable(head, rows), ""].join("\n");
 }
 
-function percentile(sorted: Float64Array, share: number): string {
-  const value = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-  return value === undefined ? "" : value.toFixed(2);
+/** A Markdown table; all columns but the first are numbers. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map((_, i) => (i === 0 ? "---" : "--:"))), ...rows.map(line)].join("\n");
+}
+
+/** The value below which such a share lies; undefined without values. */
+export function percentile(sorted: Float64Array, share: number): number | undefined {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 }
