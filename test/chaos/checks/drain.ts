@@ -1,6 +1,6 @@
 /** Promise 8: on SIGTERM, what was not settled within the grace comes elsewhere at once, not after the timeout. */
 import type { Entry } from "../history.ts";
-import { type Evidence, type Of, type Violation, at, bySubscription, hadItsTurn } from "./evidence.ts";
+import { type Evidence, type Of, SLACK_MS, type Violation, at, bySubscription, hadItsTurn } from "./evidence.ts";
 
 const AT_ONCE_MS = 1_500;
 /** Whoever gets other events so long after it gets these before them. */
@@ -22,9 +22,13 @@ export function checkDrain(evidence: Evidence): Violation[] {
     }
     if (end.reason !== "SERVER_DRAINING") continue;
     const consumer = consumerOf.get(sub);
+    // What is handed back may be with somebody else before its last client has heard of the end.
     const later = evidence.entries.filter(
       (entry): entry is Of<"event"> =>
-        entry.e === "event" && entry.t > end.t && entry.sub !== sub && consumerOf.get(entry.sub) === consumer,
+        entry.e === "event" &&
+        entry.t > end.t - SLACK_MS &&
+        entry.sub !== sub &&
+        consumerOf.get(entry.sub) === consumer,
     );
     // Somebody was there who had room.
     if (!later.some(({ t }) => t > end.t + HANDED_BACK_MS && t <= end.t + AT_ONCE_MS)) continue;

@@ -504,6 +504,22 @@ test.each<[string, () => Evidence]>([
       ),
   ],
   [
+    "an event that is with somebody else before its last client hears that the server has drained",
+    () =>
+      evidence(
+        history(
+          [published(1), published(2), [SUBSCRIBE, SUBSCRIBED, OTHER, OTHER_SUBSCRIBED, event(1)]].flat(),
+          event(1, "o", 2),
+          { e: "ended", sub: "s", by: "server", code: "UNAVAILABLE", reason: "SERVER_DRAINING" },
+          acked(1, "o"),
+          800,
+          event(2, "o"),
+          acked(2, "o"),
+        ),
+        { faults: [fault("term_server", ["ends"], 1_060, 1_500, "server-0")] },
+      ),
+  ],
+  [
     "events that come back late after a SIGTERM, as nobody had room for any",
     () =>
       evidence(
