@@ -1,5 +1,5 @@
 /** Hot path: an event as it is delivered, read from the message that JetStream sent. */
-import type { NatsMessage } from "../nats/message.ts";
+import { type NatsMessage, digitsBetween } from "../nats/message.ts";
 import { type EventHeaders, decodeHeaders } from "./headers.ts";
 import type { Timestamp } from "./timestamp.ts";
 
@@ -35,12 +35,12 @@ export function readEvent(message: NatsMessage): DeliveredEvent {
   const first = findDots(ackSubject);
   const headers = decodeHeaders(message);
   return {
-    id: numberBetween(ackSubject, dots[first]!, dots[first + 1]!),
+    id: digitsBetween(ackSubject, dots[first]! + 1, dots[first + 1]!),
     subject: message.subject,
     headers,
     publishedAt: headers.publishedAt ?? storedAt(ackSubject.slice(dots[first + 2]! + 1, dots[first + 3])),
     payload: message.payload,
-    attempt: numberBetween(ackSubject, dots[first - 1]!, dots[first]!),
+    attempt: digitsBetween(ackSubject, dots[first - 1]! + 1, dots[first]!),
     ackSubject,
   };
 }
@@ -48,7 +48,7 @@ export function readEvent(message: NatsMessage): DeliveredEvent {
 /** How many events the consumer had not delivered yet when it delivered this one; `ackSubject` is that of `readEvent`. */
 export function waitingBehind(ackSubject: string): number {
   const first = findDots(ackSubject);
-  return numberBetween(ackSubject, dots[first + 3]!, dots[first + 4] ?? ackSubject.length);
+  return digitsBetween(ackSubject, dots[first + 3]! + 1, dots[first + 4] ?? ackSubject.length);
 }
 
 /** Fills `dots`; returns which of them comes after the attempt. */
@@ -58,15 +58,7 @@ function findDots(text: string): number {
   return dots.length > MAX_PLAIN_DOTS ? DOMAIN_TOKENS : PLAIN_TOKENS;
 }
 
-function numberBetween(text: string, before: number, after: number): number {
-  let number = 0;
-  for (let at = before + 1; at < after; at++) number = number * 10 + text.charCodeAt(at) - ZERO;
-  return number;
-}
-
 /** Nanoseconds since the epoch. */
 function storedAt(time: string): Timestamp {
   return { seconds: Number(time.slice(0, -9)), nanos: Number(time.slice(-9)) };
 }
-
-const ZERO = 48;

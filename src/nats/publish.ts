@@ -10,7 +10,7 @@ import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal, tooLate } from "./errors.ts";
 import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
-import { type NatsMessage, statusCode } from "./message.ts";
+import { type NatsMessage, digitsBetween, statusCode } from "./message.ts";
 
 /** A message to store. */
 export interface OutgoingMessage {
@@ -241,7 +241,7 @@ const BEGIN = /^(\{"stream":"[^"\\]*",\s*(?:"domain":"[^"\\]*",\s*)?"seq":\s*)\d
 function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
   const text = payload.toString("latin1");
   if (lastBegin !== "" && text.startsWith(lastBegin)) {
-    const sequence = sequenceIn(text, lastBegin.length);
+    const sequence = text.endsWith("}") ? digitsBetween(text, lastBegin.length, text.length - 1) : NaN;
     if (Number.isSafeInteger(sequence)) return { stream: lastStream, sequence: BigInt(sequence), duplicate: false };
   }
   const body = parseObject(text);
@@ -252,21 +252,6 @@ function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefin
   if (begin !== undefined) [lastBegin, lastStream] = [begin, body.stream];
   return { stream: body.stream, sequence, duplicate: body.duplicate === true };
 }
-
-/** The number between `from` and a closing brace at the end; NaN for anything else. */
-function sequenceIn(text: string, from: number): number {
-  const end = text.length - 1;
-  if (from >= end || text[end] !== "}") return NaN;
-  let number = 0;
-  for (let at = from; at < end; at++) {
-    const digit = text.charCodeAt(at) - ZERO;
-    if (digit < 0 || digit > 9) return NaN;
-    number = number * 10 + digit;
-  }
-  return number;
-}
-
-const ZERO = 48;
 
 function parseObject(text: string): AckBody | undefined {
   try {
