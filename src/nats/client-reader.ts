@@ -1,8 +1,8 @@
 /**
  * Our reader inside the client library's connection: the library dials, authenticates, keeps the connection and dials
- * again; what the socket brings is read here first (ADR 5).
+ * again; what the socket brings is read here first (ADR 5). And what that connection lacks.
  */
-import { type NatsConnectionImpl, type Parser, State } from "@nats-io/nats-core/internal";
+import { type NatsConnectionImpl, type Parser, State, type Transport } from "@nats-io/nats-core/internal";
 import { type IncomingMessage, ProtocolReader } from "./protocol.ts";
 
 /**
@@ -36,6 +36,22 @@ export function readInPlace(
       }
     };
   }
+}
+
+/**
+ * Ends an attempt to connect when its connection is closed: between the server's greeting and its first PONG the library
+ * would wait for the whole time that an attempt may take.
+ */
+export function failClosedAttempts({ protocol }: NatsConnectionImpl): void {
+  let { transport } = protocol;
+  Object.defineProperty(protocol, "transport", {
+    get: () => transport,
+    set: (next: Transport) => {
+      transport = next;
+      const { connectError } = protocol;
+      void next.closed().then((cause) => connectError?.(cause ?? new Error("the connection was closed")));
+    },
+  });
 }
 
 /** Lets the library's parser have the rest of a command that it has begun to read. */

@@ -28,7 +28,7 @@ import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { connect } from "@nats-io/transport-node";
 import type { NatsMessage } from "./message.ts";
 import type { IncomingMessage } from "./protocol.ts";
-import { readInPlace } from "./client-reader.ts";
+import { failClosedAttempts, readInPlace } from "./client-reader.ts";
 
 /** Where NATS is and how to get in. */
 export interface NatsOptions {
@@ -293,6 +293,7 @@ export class NatsConnection implements AsyncDisposable {
         this.#watch(client);
         this.#handlers = new Map();
         readInPlace(client, this.#handlers);
+        failClosedAttempts(client);
         const replies = client.subscribe(`${this.#inbox}*`, NO_CALLBACK);
         this.#handlers.set(replies.getID(), (message) => this.#dispatch(message));
         this.#established();
@@ -316,9 +317,12 @@ export class NatsConnection implements AsyncDisposable {
       for await (const status of client.status()) {
         if (client !== this.#client) return;
         if (status.type === "disconnect") {
-          if (!this.#closed) this.#logger.warn({ server: status.server }, "lost the connection to NATS");
+          // The library says it of attempts to connect, too.
+          if (this.#connected && !this.#closed) {
+            this.#logger.warn({ server: status.server }, "lost the connection to NATS");
+          }
           this.#lost();
-        } else if (status.type === "reconnect") {
+        } else if (status.type === "reconnect" && !this.#connected) {
           this.#reconnects += 1;
           this.#logger.info({ server: status.server }, "connected to NATS again");
           this.#established();

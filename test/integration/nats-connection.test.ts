@@ -84,6 +84,26 @@ describe("with a server whose bytes make no sense", () => {
   });
 });
 
+test("a connection that is cut before the server let it in is given up at once, and is one loss with the one before", async () => {
+  const warned: string[] = [];
+  const logger = { ...SILENT, warn: (_: object, message: string) => void warned.push(message) };
+  await using nats = await ScriptedNats.listen();
+  await using connection = await NatsConnection.open(optionsFor(nats), logger);
+  await connection.ping();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  nats.isSilent = true;
+  nats.onPing = resolve;
+  nats.cut();
+  await promise;
+  nats.isSilent = false;
+  nats.cut();
+  // The client library would wait for the whole of its 5 s.
+  await expect.poll(() => connection.connected, { timeout: 3_000 }).toBe(true);
+  expect(nats.connections).toBe(3);
+  expect(connection.reconnects).toBe(1);
+  expect(warned).toEqual(["lost the connection to NATS"]);
+});
+
 test("a handler that throws keeps nobody else from their messages", async () => {
   const errors: unknown[] = [];
   const logger = { ...SILENT, error: (fields: { err?: unknown }) => void errors.push(fields.err) };

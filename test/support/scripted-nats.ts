@@ -20,6 +20,9 @@ export class ScriptedNats implements AsyncDisposable {
   readonly #sids = new Map<string, number>();
   /** Sent after the answer to a client's first PING, without an end. */
   afterFirstPong = "";
+  onPing: () => void = () => undefined;
+  /** Whether it does nothing but read. */
+  isSilent = false;
   onSubscribe: (subject: string) => void = () => undefined;
   onPublish: (published: Published) => void = () => undefined;
   /** Connections accepted so far. */
@@ -57,6 +60,11 @@ export class ScriptedNats implements AsyncDisposable {
     }
   }
 
+  /** Resets the connection. */
+  cut(): void {
+    this.#socket?.resetAndDestroy();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket?.destroy();
     this.#server.close();
@@ -83,7 +91,10 @@ export class ScriptedNats implements AsyncDisposable {
           continue;
         }
         this.#text = this.#text.slice(end + 2);
-        if (op === "PING") socket.write(`PONG\r\n${pongs++ === 0 ? this.afterFirstPong : ""}`);
+        if (op === "PING") {
+          this.onPing();
+          if (!this.isSilent) socket.write(`PONG\r\n${pongs++ === 0 ? this.afterFirstPong : ""}`);
+        }
         if (op === "SUB") {
           this.#sids.set(words[0]!, Number(words.at(-1)));
           this.onSubscribe(words[0]!);
