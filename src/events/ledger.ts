@@ -7,6 +7,8 @@
  * is accepted here that may already be on its way to another subscriber.
  */
 
+import { SequenceMap } from "../sequence-map.ts";
+
 /** An event held by the client. */
 export interface HeldEvent {
   /** Stream sequence. */
@@ -37,7 +39,7 @@ export function holdTimeMs(processingTimeoutMs: number, roundTripMs: number): nu
 
 /** Events of one subscription. `onExpired` hears of each whose time ran out. */
 export class Ledger implements Disposable {
-  readonly #held = new Map<number, HeldEvent>();
+  readonly #held = new SequenceMap<HeldEvent>();
   readonly #onExpired: (event: HeldEvent) => void;
   #timer: NodeJS.Timeout | undefined;
   /** When the timer fires, on the monotonic clock. */
@@ -94,7 +96,7 @@ export class Ledger implements Disposable {
 
   /** Lets go of everything that is not being settled, and returns it. */
   release(): HeldEvent[] {
-    const released = [...this.#held.values()].filter((event) => !event.isSettling);
+    const released = this.#held.values().filter((event) => !event.isSettling);
     for (const event of released) this.#held.delete(event.id);
     return released;
   }

@@ -20,6 +20,8 @@ export interface ServerCall {
   /** Trace context that whatever the call stores shall carry. */
   traceParent: string | undefined;
   traceState: string | undefined;
+  /** Calls are numbered as they begin. */
+  readonly number: number;
   /** For the tracing interceptor alone. */
   span: unknown;
   readonly isUnary: boolean;
@@ -135,10 +137,13 @@ export class Router {
   }
 }
 
+let calls = 0;
+
 abstract class BaseCall<Request, Response> implements ServerCall {
   readonly name: string;
   readonly engineCall: EngineCall;
   readonly startedAt = performance.now();
+  readonly number = calls++;
   deadlineMs: number;
   traceParent: string | undefined;
   traceState: string | undefined;

@@ -28,6 +28,7 @@ import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { connect } from "@nats-io/transport-node";
 import type { NatsMessage } from "./message.ts";
 import type { IncomingMessage } from "./protocol.ts";
+import { SequenceMap } from "../sequence-map.ts";
 import { failClosedAttempts, readInPlace } from "./client-reader.ts";
 
 /** Where NATS is and how to get in. */
@@ -113,7 +114,7 @@ export class NatsConnection implements AsyncDisposable {
   readonly apiPrefix: string;
   readonly #logger: NatsLogger;
   readonly #inbox: string;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new SequenceMap<Pending>();
   readonly #listeners = new Set<ConnectionListener>();
   readonly #flushHooks: (() => void)[] = [];
   #client: NatsConnectionImpl | undefined;
@@ -349,7 +350,7 @@ export class NatsConnection implements AsyncDisposable {
     this.#connected = false;
     this.#full = [];
     this.#start = this.#end;
-    const waiting = [...this.#pending.values()];
+    const waiting = this.#pending.values();
     this.#pending.clear();
     for (const { subject, handler } of waiting) this.#guard(subject, () => handler.onNoReply("disconnected"));
     for (const listener of [...this.#listeners]) this.#guard("", () => listener.onDisconnected());
@@ -357,7 +358,7 @@ export class NatsConnection implements AsyncDisposable {
 
   #forbidden(error: PermissionViolationError): void {
     if (error.operation !== "publish") return;
-    for (const [token, { subject, handler }] of this.#pending) {
+    for (const [token, { subject, handler }] of this.#pending.entries()) {
       if (subject !== error.subject) continue;
       this.#pending.delete(token);
       this.#guard(subject, () => handler.onNoReply("forbidden"));
@@ -396,7 +397,7 @@ export class NatsConnection implements AsyncDisposable {
       return;
     }
     const now = performance.now();
-    for (const [token, { subject, handler, expiresAt }] of this.#pending) {
+    for (const [token, { subject, handler, expiresAt }] of this.#pending.entries()) {
       if (expiresAt > now) continue;
       this.#pending.delete(token);
       this.#guard(subject, () => handler.onNoReply("timeout"));

@@ -110,8 +110,8 @@ export const MUTANTS = {
     file: "nats/connection.ts",
     edits: [
       [
-        '"lost the connection to NATS");\n          this.#lost();',
-        '"lost the connection to NATS");\n          this.#lost();\n' +
+        '"lost the connection to NATS");\n          }\n          this.#lost();',
+        '"lost the connection to NATS");\n          }\n          this.#lost();\n' +
           "          setTimeout(() => { if (!this.#connected) { this.#closed = true; void client.close(); } }, 20_000);",
       ],
     ],

@@ -8,7 +8,7 @@ afterEach(() => void vi.useRealTimers());
 
 function call(deadlineMs: number, isUnary = true) {
   const fail = vi.fn<(error: unknown) => void>();
-  return { deadlineMs, isUnary, fail } as unknown as ServerCall & { fail: typeof fail };
+  return { number: 0, deadlineMs, isUnary, fail } as unknown as ServerCall & { fail: typeof fail };
 }
 
 test("a unary call that nothing answers ends after its deadline, with an unknown outcome", () => {

@@ -23,6 +23,7 @@ import {
 import { HeaderList } from "./header-list.ts";
 import { HpackDecoder, HpackError, NO_TABLE } from "./hpack.ts";
 import { type Framing, Output, prefixBytes } from "./output.ts";
+import { SequenceMap } from "../../../sequence-map.ts";
 import { Patience } from "./patience.ts";
 import type { Stream } from "./stream.ts";
 
@@ -65,7 +66,7 @@ export class Connection implements FrameHandler {
   readonly #reader: FrameReader;
   readonly #decoder = new HpackDecoder();
   readonly #headers: HeaderList;
-  readonly #streams = new Map<number, Stream>();
+  readonly #streams = new SequenceMap<Stream>(2);
   readonly #patience = new Patience();
   /** In the order of their turns; those before `#turn` have had theirs. */
   #ready: Stream[] = [];
@@ -690,7 +691,7 @@ export class Connection implements FrameHandler {
     this.#isClosed = true;
     this.#reader.stop();
     this.#output.close();
-    const streams = [...this.#streams.values()];
+    const streams = this.#streams.values();
     this.#streams.clear();
     this.#ready = [];
     this.#turn = 0;

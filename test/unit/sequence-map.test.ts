@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import { SequenceMap } from "../../src/sequence-map.ts";
+import { Random } from "../chaos/random.ts";
+
+const SEEDS = Array.from({ length: 20 }, (_, n) => n + 1);
+
+test.for(SEEDS)("does what a Map does, for numbers that mostly grow (seed %i)", (seed) => {
+  const random = new Random(seed);
+  const step = random.pick([1, 2]);
+  const open = random.pick([3, 20, 300]);
+  const map = new SequenceMap<string>(step);
+  const model = new Map<number, string>();
+  // Some go beyond 2^31, or are beyond 2^32 from the beginning.
+  let next = random.pick([1, 2 ** 31 - 9, 2 ** 40 + 1]);
+  for (let n = 0; n < 4_000; n++) {
+    const keys = [...model.keys()];
+    if (model.size < open || random.chance(0.5)) {
+      const key = keys.length > 0 && random.chance(0.05) ? random.pick(keys) : next;
+      if (key === next) next += step * random.between(1, 3);
+      map.set(key, `v${n}`);
+      model.set(key, `v${n}`);
+    } else {
+      // One of the oldest, mostly: what is passed over stays for long.
+      const key = random.chance(0.9) ? keys[random.between(0, Math.min(2, keys.length - 1))]! : next;
+      expect(map.delete(key)).toBe(model.delete(key));
+    }
+    expect(map.size).toBe(model.size);
+    const asked = random.chance(0.5) ? next : random.pick([...model.keys(), next]);
+    expect(map.get(asked)).toBe(model.get(asked));
+  }
+  const expected = [...model].sort(([a], [b]) => a - b);
+  expect(map.entries()).toEqual(expected);
+  expect(map.values()).toEqual(expected.map(([, value]) => value));
+  map.clear();
+  expect(map.size).toBe(0);
+  expect(map.entries()).toEqual([]);
+  expect(map.get(expected[0]![0])).toBeUndefined();
+});
+
+test("keeps nothing of what was deleted", async () => {
+  const { setFlagsFromString } = await import("node:v8");
+  const { runInNewContext } = await import("node:vm");
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const map = new SequenceMap<object>();
+  const gone: WeakRef<object>[] = [];
+  for (let n = 0; n < 1_000; n++) {
+    const value = { n };
+    map.set(n, value);
+    gone.push(new WeakRef(value));
+    if (n >= 10) map.delete(n - 10);
+  }
+  // What a WeakRef was just made of lives until its turn of the event loop is over.
+  await new Promise(setImmediate);
+  collect();
+  expect(gone.filter((ref) => ref.deref() !== undefined)).toHaveLength(10);
+});
