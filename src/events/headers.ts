@@ -21,10 +21,17 @@ const LINE_BREAK = /[\r\n]/g;
 
 const MESSAGE_NAME = /^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$/;
 
+/** Most events are of the same type as the one before. */
+let lastTypeUrl = "";
+let lastDataType = "";
+
 /** The stored type of a type URL: the message name after its last slash, or nothing where that is no such name. */
 export function dataTypeOf(typeUrl: string): string {
+  if (typeUrl === lastTypeUrl) return lastDataType;
   const name = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
-  return MESSAGE_NAME.test(name) ? name : "";
+  lastTypeUrl = typeUrl;
+  lastDataType = MESSAGE_NAME.test(name) ? name : "";
+  return lastDataType;
 }
 
 /** The type URL of a stored type; empty where none was stored. */

@@ -67,7 +67,7 @@ export class EventPublisher {
     if (key.length > MAX_KEY_LENGTH) {
       throw fieldError("INVALID_VALUE", "idempotency_key", `${quote(key)} is longer than ${MAX_KEY_LENGTH} characters`);
     }
-    const idempotencyKey = storedKey(key) || undefined;
+    const idempotencyKey = key === "" ? undefined : storedKey(key) || undefined;
     const headers = encodeHeaders({
       dataType: dataTypeOf(event.typeUrl),
       publishedAt,

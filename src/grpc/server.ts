@@ -96,10 +96,11 @@ export class Router {
     method: Method<Request, Response>,
     handler: (call: UnaryCall<Request, Response>) => void,
   ): void {
+    const name = fullName(method.method);
     this.#register(method, {
       kind: "unary",
       handle: (engineCall, bytes) => {
-        const call = new Unary(this.#interceptors, method, engineCall);
+        const call = new Unary(this.#interceptors, method, name, engineCall);
         call.run(bytes, handler);
       },
     });
@@ -123,10 +124,11 @@ export class Router {
     method: Method<Request, Response>,
     handler: (call: BidiCall<Request, Response>) => void,
   ): void {
+    const name = fullName(method.method);
     this.#register(method, {
       kind: "bidi",
       handle: (engineCall) => {
-        const call = new Bidi(this.#interceptors, method, engineCall);
+        const call = new Bidi(this.#interceptors, method, name, engineCall);
         call.run(handler);
       },
     });
@@ -153,11 +155,16 @@ abstract class BaseCall<Request, Response> implements ServerCall {
   readonly #interceptors: readonly Interceptor[];
   #ended = false;
 
-  constructor(interceptors: readonly Interceptor[], method: Method<Request, Response>, engineCall: EngineCall) {
+  constructor(
+    interceptors: readonly Interceptor[],
+    method: Method<Request, Response>,
+    name: string,
+    engineCall: EngineCall,
+  ) {
     this.#interceptors = interceptors;
     this.method = method;
+    this.name = name;
     this.engineCall = engineCall;
-    this.name = fullName(method.method);
     this.deadlineMs = engineCall.deadlineMs ?? Infinity;
   }
 

@@ -29,7 +29,7 @@ import { connect } from "@nats-io/transport-node";
 import type { NatsMessage } from "./message.ts";
 import type { IncomingMessage } from "./protocol.ts";
 import { SequenceMap } from "../sequence-map.ts";
-import { failClosedAttempts, readInPlace } from "./client-reader.ts";
+import { ClientSocket } from "./client-socket.ts";
 
 /** Where NATS is and how to get in. */
 export interface NatsOptions {
@@ -91,6 +91,8 @@ interface Pending {
 }
 
 const WRITE_BUFFER_BYTES = 64 * 1024;
+/** From this size on a payload is not copied. */
+const LARGE_BYTES = 16 * 1024;
 const SWEEP_INTERVAL_MS = 50;
 /** A connection that answers no ping for three of these is given up: 9 s. */
 const PING_INTERVAL_MS = 3_000;
@@ -118,6 +120,7 @@ export class NatsConnection implements AsyncDisposable {
   readonly #listeners = new Set<ConnectionListener>();
   readonly #flushHooks: (() => void)[] = [];
   #client: NatsConnectionImpl | undefined;
+  #socket: ClientSocket | undefined;
   /** By the numbers that the client has given to subscriptions. */
   #handlers = new Map<number, (message: IncomingMessage) => void>();
   #connected = false;
@@ -293,8 +296,7 @@ export class NatsConnection implements AsyncDisposable {
         this.#client = client;
         this.#watch(client);
         this.#handlers = new Map();
-        readInPlace(client, this.#handlers);
-        failClosedAttempts(client);
+        this.#socket = new ClientSocket(client, this.#handlers);
         const replies = client.subscribe(`${this.#inbox}*`, NO_CALLBACK);
         this.#handlers.set(replies.getID(), (message) => this.#dispatch(message));
         this.#established();
@@ -341,6 +343,7 @@ export class NatsConnection implements AsyncDisposable {
   #established(): void {
     if (this.#connected || this.#closed) return;
     this.#connected = true;
+    this.#socket?.take();
     this.ping().catch(() => undefined);
     for (const listener of [...this.#listeners]) this.#guard("", () => listener.onConnected());
   }
@@ -404,13 +407,17 @@ export class NatsConnection implements AsyncDisposable {
     }
   }
 
-  /** Appends one PUB or HPUB command. Header blocks are text; only their idempotency key may hold more than ASCII. */
+  /**
+   * Appends one PUB or HPUB command. Header blocks are text; only their idempotency key may hold more than ASCII. Large
+   * payloads go along as they are, without a copy.
+   */
   #write(subject: string, reply: string, headers: string, payload: Uint8Array): void {
+    const isLarge = payload.length >= LARGE_BYTES;
     const headerLength = headers.length === 0 ? 0 : Buffer.byteLength(headers);
     const total = headerLength + payload.length;
     const target = reply === "" ? subject : `${subject} ${reply}`;
     const line = headerLength === 0 ? `PUB ${target} ${total}\r\n` : `HPUB ${target} ${headerLength} ${total}\r\n`;
-    const size = line.length + total + CRLF_BYTES;
+    const size = line.length + headerLength + (isLarge ? 0 : payload.length) + CRLF_BYTES;
     let buffer = this.#buffer;
     if (this.#end + size > buffer.length) {
       this.#retire();
@@ -424,8 +431,14 @@ export class NatsConnection implements AsyncDisposable {
       at += buffer.write(line, at, "latin1");
       at += buffer.write(headers, at, "utf8");
     }
-    buffer.set(payload, at);
-    at += payload.length;
+    if (isLarge) {
+      this.#end = at;
+      this.#retire();
+      this.#full.push(asBuffer(payload));
+    } else {
+      buffer.set(payload, at);
+      at += payload.length;
+    }
     buffer[at++] = CR;
     buffer[at++] = LF;
     this.#end = at;
@@ -453,9 +466,7 @@ export class NatsConnection implements AsyncDisposable {
     if (this.#full.length === 0) return;
     const chunks = this.#full;
     this.#full = [];
-    if (!this.#connected || this.#client === undefined) return;
-    // The library's own publish would encode each command into four buffers of its own.
-    for (const chunk of chunks) this.#client.protocol.sendCommand(chunk);
+    if (this.#connected) this.#socket?.write(chunks);
   }
 
   async #pause(ms: number): Promise<void> {
@@ -465,6 +476,10 @@ export class NatsConnection implements AsyncDisposable {
     clearTimeout(this.#retry?.timer);
     this.#retry = undefined;
   }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 /** What the client library would do with a message; `ProtocolReader` hands it none of ours. */

@@ -195,11 +195,12 @@ export class WireWriter {
   }
 
   uint64(value: Uint64): void {
-    if (typeof value === "number") {
-      this.varint(value);
+    const exact = exactly(value);
+    if (typeof exact === "number") {
+      this.varint(exact);
       return;
     }
-    let rest = value;
+    let rest = exact;
     while (rest >= 0x80n) {
       this.bytes[this.#at++] = Number(rest & 0x7fn) | 0x80;
       rest >>= 7n;
@@ -226,15 +227,19 @@ export class WireWriter {
   }
 }
 
+/** Arithmetic with a bigint takes many times as long: only where a number is not exact. */
+function exactly(value: Uint64): Uint64 {
+  return typeof value === "bigint" && value <= MAX_SAFE ? Number(value) : value;
+}
+
+const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
 /** Bytes that `value` takes as a varint. */
 export function varintSize(value: Uint64): number {
-  if (typeof value === "bigint") {
-    let size = 1;
-    for (let rest = value >> 7n; rest > 0n; rest >>= 7n) size += 1;
-    return size;
-  }
+  const exact = exactly(value);
   let size = 1;
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size += 1;
+  if (typeof exact === "bigint") for (let rest = exact >> 7n; rest > 0n; rest >>= 7n) size += 1;
+  else for (let rest = exact; rest >= 0x80; rest = Math.floor(rest / 0x80)) size += 1;
   return size;
 }
 

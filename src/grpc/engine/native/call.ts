@@ -333,13 +333,15 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   /** A whole message with its prefix. */
   #received(bytes: Buffer, start: number, end: number): void {
     let message: Buffer | undefined = bytes.subarray(start + PREFIX_BYTES, end);
+    let kept = bytes.length;
     if (bytes[start] !== 0) {
       message = this.#unpack(bytes[start]!, message);
       if (message === undefined) return;
+      kept = message.buffer.byteLength;
     }
     if (this.#handler!.kind !== "bidi") {
       if (this.#request !== undefined) this.#refuse("wrong_count", "the method takes one message, not several");
-      else if (this.#keep(message)) this.#awaitHalfClose(compact(message));
+      else if (this.#keep(message)) this.#awaitHalfClose(compact(message, kept));
     } else if (this.#isPaused) {
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
     } else if (!this.#isEnded) {
@@ -560,10 +562,10 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 }
 
-/** A handler may keep its request as long as the call lasts, and with a view of it many times as much. */
-function compact(message: Buffer): Buffer {
+/** A handler may keep its request as long as the call lasts, and with a view of it all of the `kept` bytes. */
+function compact(message: Buffer, kept: number): Buffer {
   const { length } = message;
-  if (length * MAX_SHARE >= message.buffer.byteLength) return message;
+  if (length * MAX_SHARE >= kept) return message;
   if (length * MAX_SHARE > SLAB_BYTES) return ownBytes(message);
   if (slabUsed + length > slab.length) {
     slab = Buffer.allocUnsafeSlow(SLAB_BYTES);

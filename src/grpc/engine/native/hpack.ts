@@ -113,7 +113,7 @@ export class HpackDecoder {
   #first = 0;
   #size = 0;
   #tableSize: number;
-  #bytes: Uint8Array = NO_BYTES;
+  #bytes: Buffer = NO_BYTES;
   #at = 0;
   #end = 0;
 
@@ -124,7 +124,7 @@ export class HpackDecoder {
   }
 
   /** Reads a whole block. Throws {@link HpackError}. */
-  decode(bytes: Uint8Array, start: number, end: number, visit: FieldVisitor): void {
+  decode(bytes: Buffer, start: number, end: number, visit: FieldVisitor): void {
     this.#bytes = bytes;
     this.#at = start;
     this.#end = end;
@@ -212,7 +212,9 @@ export class HpackDecoder {
     const start = this.#at;
     if (length > this.#end - start) throw new HpackError("a text that leaves its header block");
     this.#at += length;
-    const text = isHuffman ? decodeHuffman(this.#bytes, start, this.#at) : latin1(this.#bytes, start, this.#at);
+    const text = isHuffman
+      ? decodeHuffman(this.#bytes, start, this.#at)
+      : this.#bytes.toString("latin1", start, this.#at);
     if (text === undefined) throw new HpackError("a text that is no Huffman code");
     return text;
   }
@@ -223,14 +225,10 @@ export class HpackDecoder {
   }
 }
 
-const NO_BYTES = new Uint8Array(0);
+const NO_BYTES = Buffer.alloc(0);
 const COMPACT_AT = 256;
 const MAX_INTEGER_SHIFT = 21;
 const STATIC_FIELDS: readonly HeaderField[] = STATIC.map(([name, value]) => new HeaderField(name, value));
-
-function latin1(bytes: Uint8Array, start: number, end: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString("latin1");
-}
 
 /** Tells the other side that our table stays empty; its place is before the first field of a connection. */
 export const NO_TABLE: Buffer = Buffer.from([0x20]);
