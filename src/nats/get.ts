@@ -11,7 +11,6 @@ import { HeaderLines, type NatsMessage, headerValue, statusCode } from "./messag
 
 /** A message as it is stored. */
 export interface StoredMessage {
-  readonly subject: string;
   readonly sequence: bigint;
   /** RFC 3339 with nanoseconds: when JetStream stored it. */
   readonly time: string;
@@ -225,29 +224,26 @@ function readDirect(reply: NatsMessage, stream: string): StoredMessage | undefin
     );
   }
   let from = "";
-  let subject = "";
   let sequence = "";
   let time = "";
   const lines = new HeaderLines(reply.headers!);
   while (lines.next()) {
     if (lines.is("nats-stream")) from = lines.value;
-    else if (lines.is("nats-subject")) subject = lines.value;
     else if (lines.is("nats-sequence")) sequence = lines.value;
     else if (lines.is("nats-time-stamp")) time = lines.value;
   }
   if (from !== stream) return undefined;
-  return { subject, sequence: BigInt(sequence), time, headers: reply.headers, payload: reply.payload };
+  return { sequence: BigInt(sequence), time, headers: reply.headers, payload: reply.payload };
 }
 
 interface MessageBody {
-  readonly message: { subject: string; seq: number; hdrs?: string; data?: string; time: string };
+  readonly message: { seq: number; hdrs?: string; data?: string; time: string };
 }
 
 function readFromLeader(reply: NatsMessage, stream: string): StoredMessage | undefined {
   try {
     const { message } = parseReply<MessageBody>(reply, { stream });
     return {
-      subject: message.subject,
       sequence: BigInt(message.seq),
       time: message.time,
       headers: message.hdrs === undefined ? undefined : Buffer.from(message.hdrs, "base64"),

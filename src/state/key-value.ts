@@ -8,7 +8,8 @@
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkKey, checkStoreName } from "../names.ts";
 import { jetStreamCode } from "../nats/errors.ts";
-import { type GetListener, type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
+import type { GetListener, Reader, StoredMessage } from "../nats/get.ts";
+import { HeaderLines } from "../nats/message.ts";
 import { type PublishAck, type PublishListener, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
 import { type StoreTraits, type Stores, storeNotFound, streamOf } from "./stores.ts";
@@ -309,9 +310,15 @@ const EXPLANATIONS: Partial<Record<WindshiftError["reason"], string>> = {
   ACCOUNT_LIMIT: "a limit of the NATS account is reached",
 };
 
+const DELETIONS = new Set(["DEL", "PURGE"]);
+
 /** A deletion, a purge, or what nats-server leaves where a value expired. */
 function isDeletion(message: StoredMessage): boolean {
   if (message.headers === undefined) return false;
-  const operation = storedHeader(message, "KV-Operation");
-  return operation === "DEL" || operation === "PURGE" || storedHeader(message, "Nats-Marker-Reason") !== undefined;
+  const lines = new HeaderLines(message.headers);
+  while (lines.next()) {
+    if (lines.is("nats-marker-reason")) return true;
+    if (lines.is("kv-operation") && DELETIONS.has(lines.value)) return true;
+  }
+  return false;
 }
