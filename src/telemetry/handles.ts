@@ -87,7 +87,7 @@ export class ConsumerMetrics {
   readonly unsettled: Level;
   readonly #settlements: Family<Count>;
   readonly #labels: Labels;
-  readonly #counts = new Map<string, Count>();
+  readonly #counts: Partial<Record<SettlementKind, Partial<Record<SettlementResult, Count>>>> = {};
 
   constructor(families: ConsumerFamilies, labels: Labels) {
     this.#labels = labels;
@@ -102,18 +102,14 @@ export class ConsumerMetrics {
     this.unsettled = families.unsettled.with(labels);
   }
 
-  /** The handle that counts settlements of one kind with one result: resolve once. */
+  /** Settlements of one kind with one result. */
   settlements(kind: SettlementKind, result: SettlementResult): Count {
-    const key = `${kind} ${result}`;
-    const known = this.#counts.get(key);
-    if (known !== undefined) return known;
-    const count = this.#settlements.with({
+    const counts = (this.#counts[kind] ??= {});
+    return (counts[result] ??= this.#settlements.with({
       ...this.#labels,
       [MESSAGING_OPERATION_NAME]: kind,
       [RESULT]: result,
-    });
-    this.#counts.set(key, count);
-    return count;
+    }));
   }
 }
 
