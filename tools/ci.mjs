@@ -13,7 +13,7 @@ const COMMITS = 50;
 /** The fault suite runs what is shipped. */
 const BUILT = "dist/main.js";
 /** The default first. */
-const ENGINES = ["grpc-js", "native"];
+const ENGINES = ["native", "grpc-js"];
 const [, OTHER_ENGINE] = ENGINES;
 
 const root = fileURLToPath(new URL("..", import.meta.url));

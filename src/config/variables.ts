@@ -194,9 +194,9 @@ export const TABLE = [
   {
     name: "GRPC_ENGINE",
     kind: "enum",
-    values: ["grpc-js", "native"],
-    default: "grpc-js",
-    description: "what moves gRPC messages: the library `grpc-js`, or an engine of our own, `native` (a preview)",
+    values: ["native", "grpc-js"],
+    default: "native",
+    description: "what moves gRPC messages: the server's own engine `native`, or the library `grpc-js`",
   },
   {
     name: "GRPC_MAX_MESSAGE_SIZE",

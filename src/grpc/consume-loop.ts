@@ -23,6 +23,7 @@ import type {
 } from "../events/subscription.ts";
 import { SubscriptionStatus_State as State } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
+import { within } from "../within.ts";
 import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
 import { durationMs, toDuration } from "./convert.ts";
 import type { BidiCall } from "./server.ts";
@@ -276,14 +277,6 @@ function confirmation(
 
 function finite(deadlineMs: number): number | undefined {
   return deadlineMs === Infinity ? undefined : deadlineMs;
-}
-
-/** Resolves with `promise`, or when the time is up. */
-async function within(limitMs: number, promise: Promise<void>): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, limitMs);
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
 }
 
 function draining(): WindshiftError {

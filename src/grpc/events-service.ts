@@ -19,15 +19,13 @@ import {
   decodeEventsRequest,
   decodePublishEventRequest,
   encodeEventsResponse,
+  encodeNothing,
   encodeOneUint64,
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
 import { required, toConsumerSpec, toStreamSpec } from "./convert.ts";
 import { asWindshiftError } from "./errors.ts";
 import type { Router, UnaryCall } from "./server.ts";
-
-const NOTHING = new Uint8Array(0);
-const encodeNothing = (): Uint8Array => NOTHING;
 
 /** Registers the service; `drain` ends its open subscriptions. */
 export class EventsService {

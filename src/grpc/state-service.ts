@@ -6,7 +6,7 @@ import { EnsureStoreRequestSchema } from "../gen/windshift/state/v1alpha1/state_
 import { METHODS } from "../rpc.ts";
 import type { StoredValue, ValueListener, WriteListener } from "../state/key-value.ts";
 import type { State } from "../state/state.ts";
-import { encodeOneUint64 } from "./codecs/events.ts";
+import { encodeNothing, encodeOneUint64 } from "./codecs/events.ts";
 import {
   type GetResponse,
   decodeDeleteRequest,
@@ -19,8 +19,6 @@ import type { Uint64 } from "./codecs/wire.ts";
 import { required } from "./convert.ts";
 import type { Router, UnaryCall } from "./server.ts";
 
-const NOTHING = new Uint8Array(0);
-const encodeNothing = (): Uint8Array => NOTHING;
 const MISSING: GetResponse = { lastUpdated: undefined, revision: 0, value: undefined };
 
 /** Serves all methods of the service on a router. */

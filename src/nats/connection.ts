@@ -28,7 +28,9 @@ import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { connect } from "@nats-io/transport-node";
 import type { NatsMessage } from "./message.ts";
 import type { IncomingMessage } from "./protocol.ts";
+import { asBuffer } from "../bytes.ts";
 import { SequenceMap } from "../sequence-map.ts";
+import { within } from "../within.ts";
 import { ClientSocket } from "./client-socket.ts";
 
 /** Where NATS is and how to get in. */
@@ -478,20 +480,8 @@ export class NatsConnection implements AsyncDisposable {
   }
 }
 
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
 /** What the client library would do with a message; `ProtocolReader` hands it none of ours. */
 const NO_CALLBACK = { callback: (): void => undefined };
-
-/** Resolves when the work has ended either way, or the time is up. */
-async function within(limitMs: number, work: Promise<void> | undefined): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, limitMs);
-  await Promise.race([work?.catch(() => undefined), promise]);
-  clearTimeout(timer);
-}
 
 function reconnectDelay(): number {
   return RECONNECT_MIN_MS + Math.random() * RECONNECT_SPREAD_MS;

@@ -6,6 +6,7 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import type { Resource } from "@opentelemetry/resources";
+import { within } from "../within.ts";
 import { logDiagnostics } from "./diagnostics.ts";
 import type { Logger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
@@ -86,9 +87,8 @@ export async function startTelemetry(
     [Symbol.asyncDispose]: async () => {
       metrics.stop();
       if (sdk === undefined) return;
-      await within(flushTimeoutMs, Promise.allSettled([sdk.stop()]), () =>
-        logger.warn({ flushTimeoutMs }, "telemetry was not sent in time"),
-      );
+      if (!(await within(flushTimeoutMs, sdk.stop())))
+        logger.warn({ flushTimeoutMs }, "telemetry was not sent in time");
     },
   };
 }
@@ -146,15 +146,4 @@ function resourceAttributes({ serviceName, resourceAttributes: own }: TelemetryO
 async function createResource(attributes: Attributes): Promise<Resource> {
   const { defaultResource, resourceFromAttributes } = await import("@opentelemetry/resources");
   return defaultResource().merge(resourceFromAttributes(attributes));
-}
-
-/** Waits for `work`, at most so long. The work itself goes on. */
-async function within(milliseconds: number, work: Promise<unknown>, onTimeout: () => void): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(() => {
-    onTimeout();
-    resolve();
-  }, milliseconds);
-  await Promise.race([work, promise]);
-  clearTimeout(timer);
 }

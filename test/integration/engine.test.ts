@@ -22,7 +22,7 @@ import { CallError, Client, failure } from "../support/client.ts";
 import { Http2Peer, call as openCall, reset } from "../support/http2-peer.ts";
 
 /** The suite runs once for each. */
-const EngineUnderTest = process.env["GRPC_ENGINE"] === "native" ? NativeEngine : GrpcJsEngine;
+const EngineUnderTest = process.env["GRPC_ENGINE"] === "grpc-js" ? GrpcJsEngine : NativeEngine;
 const HOST = "127.0.0.1";
 const MIB = 1024 * 1024;
 const OK = { code: 0, message: "" };

@@ -45,6 +45,11 @@ export function encodeOneUint64(value: Uint64): Uint8Array {
   return writer.bytes;
 }
 
+/** A message without fields. */
+export function encodeNothing(): Uint8Array {
+  return EMPTY;
+}
+
 const EMPTY = Buffer.alloc(0);
 
 /** `EventsRequest`: the one thing it asks for; `none` for an empty request. */

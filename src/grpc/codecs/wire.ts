@@ -4,6 +4,7 @@
  * (`test/unit/grpc/codecs.test.ts` compares them with the generated code over random messages and random bytes).
  */
 import { isUtf8 } from "node:buffer";
+import { asBuffer } from "../../bytes.ts";
 
 /** An unsigned 64-bit number: as a number where that is exact, else as a bigint. */
 export type Uint64 = number | bigint;
@@ -24,7 +25,7 @@ export class WireReader {
   #end: number;
 
   constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#bytes = asBuffer(bytes);
     this.#at = 0;
     this.#end = bytes.length;
   }

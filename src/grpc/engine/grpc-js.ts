@@ -24,6 +24,7 @@ import {
   type sendUnaryData,
   setLogVerbosity,
 } from "@grpc/grpc-js";
+import { asBuffer } from "../../bytes.ts";
 import {
   type CallStatus,
   type CancelCause,
@@ -501,10 +502,6 @@ class Pack implements Outgoing {
     }
     return this.byteLength;
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function toMetadata(fields: ResponseMetadata): Metadata {

@@ -45,7 +45,7 @@ test("an empty environment gives the defaults", () => {
       management: { maxInFlight: 256, maxWaiting: 10_000 },
     },
     grpc: {
-      engine: "grpc-js",
+      engine: "native",
       host: "0.0.0.0",
       port: 8080,
       maxReceiveMessageBytes: 4 * 2 ** 20,
@@ -195,7 +195,7 @@ describe("the gRPC server", () => {
     ["a key without its certificate", { GRPC_TLS_KEY_FILE: "/k" }, /GRPC_TLS_CERT_FILE: is needed/],
     ["client certificates without its own", { GRPC_TLS_CLIENT_CA_FILE: "/ca" }, /GRPC_TLS_CERT_FILE: is needed/],
     ["the port of the health server", { GRPC_PORT: "8088" }, /HEALTH_PORT=8088: must differ from GRPC_PORT/],
-    ["an unknown engine", { GRPC_ENGINE: "go" }, /GRPC_ENGINE="go": must be one of grpc-js, native/],
+    ["an unknown engine", { GRPC_ENGINE: "go" }, /GRPC_ENGINE="go": must be one of native, grpc-js/],
   ])("refuses %s", (_, env, pattern) => {
     expect(refusal(env)).toMatch(pattern);
   });

@@ -4,6 +4,7 @@
  * each other share a DATA frame, which stays open at the end of the buffer until something else is written.
  */
 import type { Socket } from "node:net";
+import { asBuffer } from "../../../bytes.ts";
 import { FRAME_HEADER_BYTES, Flag, FrameType, MAX_FRAME_BYTES, writeFrameHeader } from "./frames.ts";
 
 /** What goes before the bytes of a message: gRPC's prefix, which says whether it is compressed, or nothing. */
@@ -183,7 +184,7 @@ export class Output {
       return;
     }
     this.#retire();
-    this.#chunks.push(Buffer.isBuffer(part) ? part : Buffer.from(part.buffer, part.byteOffset, part.length));
+    this.#chunks.push(asBuffer(part));
     this.#gathered += part.length;
     if (this.#gathered > MAX_GATHERED_BYTES) this.flush();
   }
