@@ -123,15 +123,22 @@ export class Output {
   part(streamId: number, framing: Framing, message: Uint8Array, from: number, length: number): void {
     const prefix = prefixBytes(framing);
     const ofPrefix = Math.max(0, Math.min(prefix - from, length));
-    let at = this.#reserve(FRAME_HEADER_BYTES + ofPrefix);
-    writeFrameHeader(this.#arena!, at, length, FrameType.data, 0, streamId);
-    at += FRAME_HEADER_BYTES;
+    const ofMessage = length - ofPrefix;
+    const isLarge = ofMessage >= LARGE_BYTES;
+    const headBytes = FRAME_HEADER_BYTES + ofPrefix;
+    // An arena for the few bytes before a large payload would be lost with each write that the socket does not take at once.
+    const head = isLarge ? Buffer.allocUnsafe(headBytes) : undefined;
+    const at = isLarge ? 0 : this.#reserve(headBytes + ofMessage);
+    const target = head ?? this.#arena!;
+    writeFrameHeader(target, at, length, FrameType.data, 0, streamId);
     if (ofPrefix > 0) {
       writePrefix(PREFIX, 0, framing, message.length);
-      this.#arena!.set(PREFIX.subarray(from, from + ofPrefix), at);
+      target.set(PREFIX.subarray(from, from + ofPrefix), at + FRAME_HEADER_BYTES);
     }
     const start = Math.max(0, from - prefix);
-    this.#append(message.subarray(start, start + length - ofPrefix));
+    const payload = message.subarray(start, start + ofMessage);
+    if (head === undefined) target.set(payload, at + headBytes);
+    else this.#push(head, asBuffer(payload));
   }
 
   /** Writes what is gathered, now. */
@@ -177,16 +184,14 @@ export class Output {
     }
   }
 
-  #append(part: Uint8Array): void {
-    if (part.length < LARGE_BYTES) {
-      const at = this.#reserve(part.length);
-      this.#arena!.set(part, at);
-      return;
-    }
+  /** Goes along as it is. */
+  #push(head: Buffer, payload: Buffer): void {
+    this.#openStream = 0;
     this.#retire();
-    this.#chunks.push(asBuffer(part));
-    this.#gathered += part.length;
+    this.#chunks.push(head, payload);
+    this.#gathered += head.length + payload.length;
     if (this.#gathered > MAX_GATHERED_BYTES) this.flush();
+    else if (!this.#scheduled) this.#schedule();
   }
 
   #hasRoom(bytes: number): boolean {
