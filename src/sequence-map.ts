@@ -67,23 +67,26 @@ export class SequenceMap<T> {
     this.#resize(MIN_SLOTS, []);
   }
 
-  /** All that are there now, in the order of their numbers. */
-  entries(): [key: number, value: T][] {
-    const entries = [...this.#behind];
-    for (const [at, key] of this.#keys.entries()) if (key !== NONE) entries.push([key, this.#values[at]!]);
-    return entries.sort(([a], [b]) => a - b);
+  /** Those of now that match, in the order of their numbers: what comes or goes later makes no difference. */
+  select(matches: (value: T) => boolean): [key: number, value: T][] {
+    const selected = [...this.#behind].filter(([, value]) => matches(value));
+    for (let at = 0; at < this.#keys.length; at++) {
+      const key = this.#keys[at]!;
+      if (key !== NONE && matches(this.#values[at]!)) selected.push([key, this.#values[at]!]);
+    }
+    return selected.sort(([a], [b]) => a - b);
   }
 
-  /** Like `entries`. */
+  /** All of now, in the order of their numbers. */
   values(): T[] {
-    return this.entries().map(([, value]) => value);
+    return this.select(() => true).map(([, value]) => value);
   }
 
   #slotOf(key: number): number {
     return (key / this.#step) & (this.#keys.length - 1);
   }
 
-  #resize(slots: number, entries = this.entries()): void {
+  #resize(slots: number, entries = this.select(() => true)): void {
     this.#keys = new Float64Array(slots).fill(NONE);
     this.#values = emptySlots(slots);
     this.#behind.clear();

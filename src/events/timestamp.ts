@@ -52,13 +52,13 @@ let lastDaySeconds = 0;
 
 /** Undefined for what is not RFC 3339 within the years 1 to 9999. */
 export function parseTimestamp(text: string): Timestamp | undefined {
-  const usual = lastDay !== "" && text.startsWith(lastDay) ? parseOnDay(text) : undefined;
+  const usual = lastDay !== "" && text.startsWith(lastDay) ? parseOnDay(text, lastDaySeconds) : undefined;
   if (usual !== undefined) return usual;
   const time = parseAny(text);
-  const midnight = time === undefined ? undefined : parseAny(`${text.slice(0, DAY_LENGTH)}00:00:00Z`);
-  if (midnight !== undefined) {
+  const sinceMidnight = time === undefined ? undefined : parseOnDay(text, 0);
+  if (sinceMidnight !== undefined) {
     lastDay = text.slice(0, DAY_LENGTH);
-    lastDaySeconds = midnight.seconds;
+    lastDaySeconds = time!.seconds - sinceMidnight.seconds;
   }
   return time;
 }
@@ -68,8 +68,8 @@ const LETTER_Z = 90;
 const COLON = 58;
 const DOT = 46;
 
-/** `10:09:44.23Z`, of the day that was the last one; undefined for whatever is written otherwise. */
-function parseOnDay(text: string): Timestamp | undefined {
+/** `10:09:44.23Z` after whatever day, which begins at `daySeconds`; undefined for what is written otherwise. */
+function parseOnDay(text: string, daySeconds: number): Timestamp | undefined {
   const hours = twoDigits(text, 11);
   const minutes = twoDigits(text, 14);
   const seconds = twoDigits(text, 17);
@@ -89,7 +89,7 @@ function parseOnDay(text: string): Timestamp | undefined {
     if (digit < 0 || digit > 9) return undefined;
     nanos = nanos * 10 + digit;
   }
-  return { seconds: lastDaySeconds + hours * 3600 + minutes * 60 + seconds, nanos };
+  return { seconds: daySeconds + hours * 3600 + minutes * 60 + seconds, nanos };
 }
 
 /** NaN for what are no digits. */

@@ -367,8 +367,7 @@ export class NatsConnection implements AsyncDisposable {
 
   #forbidden(error: PermissionViolationError): void {
     if (error.operation !== "publish") return;
-    for (const [token, { subject, handler }] of this.#pending.entries()) {
-      if (subject !== error.subject) continue;
+    for (const [token, { subject, handler }] of this.#pending.select((pending) => pending.subject === error.subject)) {
       this.#pending.delete(token);
       this.#guard(subject, () => handler.onNoReply("forbidden"));
     }
@@ -406,8 +405,7 @@ export class NatsConnection implements AsyncDisposable {
       return;
     }
     const now = performance.now();
-    for (const [token, { subject, handler, expiresAt }] of this.#pending.entries()) {
-      if (expiresAt > now) continue;
+    for (const [token, { subject, handler }] of this.#pending.select(({ expiresAt }) => expiresAt <= now)) {
       this.#pending.delete(token);
       this.#guard(subject, () => handler.onNoReply("timeout"));
     }

@@ -29,11 +29,12 @@ test.for(SEEDS)("does what a Map does, for numbers that mostly grow (seed %i)", 
     expect(map.get(asked)).toBe(model.get(asked));
   }
   const expected = [...model].sort(([a], [b]) => a - b);
-  expect(map.entries()).toEqual(expected);
+  expect(map.select(() => true)).toEqual(expected);
+  expect(map.select((value) => value.endsWith("1"))).toEqual(expected.filter(([, value]) => value.endsWith("1")));
   expect(map.values()).toEqual(expected.map(([, value]) => value));
   map.clear();
   expect(map.size).toBe(0);
-  expect(map.entries()).toEqual([]);
+  expect(map.select(() => true)).toEqual([]);
   expect(map.get(expected[0]![0])).toBeUndefined();
 });
 

@@ -36,8 +36,7 @@ export class DeadlineInterceptor implements Interceptor, Disposable {
 
   #sweep(): void {
     const now = Date.now();
-    for (const call of this.#calls.values()) {
-      if (call.deadlineMs + SLACK_MS > now) continue;
+    for (const [, call] of this.#calls.select(({ deadlineMs }) => deadlineMs + SLACK_MS <= now)) {
       call.fail(new WindshiftError("DEADLINE_EXCEEDED", "the deadline passed", { outcome: "unknown" }));
     }
   }

@@ -127,9 +127,8 @@ export class Output {
     const isLarge = ofMessage >= LARGE_BYTES;
     const headBytes = FRAME_HEADER_BYTES + ofPrefix;
     // An arena for the few bytes before a large payload would be lost with each write that the socket does not take at once.
-    const head = isLarge ? Buffer.allocUnsafe(headBytes) : undefined;
     const at = isLarge ? 0 : this.#reserve(headBytes + ofMessage);
-    const target = head ?? this.#arena!;
+    const target = isLarge ? Buffer.allocUnsafe(headBytes) : this.#arena!;
     writeFrameHeader(target, at, length, FrameType.data, 0, streamId);
     if (ofPrefix > 0) {
       writePrefix(PREFIX, 0, framing, message.length);
@@ -137,8 +136,8 @@ export class Output {
     }
     const start = Math.max(0, from - prefix);
     const payload = message.subarray(start, start + ofMessage);
-    if (head === undefined) target.set(payload, at + headBytes);
-    else this.#push(head, asBuffer(payload));
+    if (isLarge) this.#push(target, asBuffer(payload));
+    else target.set(payload, at + headBytes);
   }
 
   /** Writes what is gathered, now. */
