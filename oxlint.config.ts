@@ -5,15 +5,16 @@ import { defineConfig } from "oxlint";
 
 const leaves = ["errors.ts"];
 const mayImport: Record<string, string[]> = {
-  grpc: ["events", "state", "auth", "telemetry", "gen", "rpc.ts", "errors.ts"],
+  grpc: ["events", "state", "auth", "telemetry", "gen", "protobuf", "rpc.ts", "errors.ts"],
   events: ["nats", "telemetry", "names.ts", "errors.ts"],
-  state: ["nats", "telemetry", "names.ts", "errors.ts"],
+  state: ["nats", "telemetry", "protobuf", "names.ts", "errors.ts"],
   nats: ["telemetry", "names.ts", ...leaves],
   auth: ["telemetry", "names.ts", ...leaves],
   health: ["telemetry", "names.ts", ...leaves],
   telemetry: leaves,
   config: leaves,
   gen: [],
+  protobuf: [],
 };
 const packagesOnlyIn: Record<string, string[]> = {
   "@nats-io/": ["nats", "events", "state"],

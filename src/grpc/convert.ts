@@ -15,7 +15,7 @@ import {
   type EnsureStreamRequest_StreamSource as StreamSource,
   type StreamPointer as PointerMessage,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
-import type { SecondsAndNanos } from "./codecs/shared.ts";
+import type { SecondsAndNanos } from "../protobuf/well-known.ts";
 
 /** Generated messages have bigint seconds, those coded by hand plain numbers. */
 interface Moment {

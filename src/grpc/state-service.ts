@@ -3,6 +3,8 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { WindshiftError } from "../errors.ts";
 import { parseTimestamp } from "../events/timestamp.ts";
 import { EnsureStoreRequestSchema } from "../gen/windshift/state/v1alpha1/state_pb.ts";
+import { encodeAny } from "../protobuf/well-known.ts";
+import type { Uint64 } from "../protobuf/wire.ts";
 import { METHODS } from "../rpc.ts";
 import type { StoredValue, ValueListener, WriteListener } from "../state/key-value.ts";
 import type { State } from "../state/state.ts";
@@ -12,10 +14,8 @@ import {
   decodeDeleteRequest,
   decodeGetRequest,
   decodeSetRequest,
-  encodeAny,
   encodeGetResponse,
 } from "./codecs/state.ts";
-import type { Uint64 } from "./codecs/wire.ts";
 import { required } from "./convert.ts";
 import type { Router, UnaryCall } from "./server.ts";
 

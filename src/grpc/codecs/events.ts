@@ -3,8 +3,15 @@
  * `proto/windshift/events/v1alpha1/events.proto`; a tag is number × 8 + wire type.
  */
 import { fieldError } from "../../errors.ts";
-import { type AnyMessage, type SecondsAndNanos, readAny, readTime, timeSize, writeTime } from "./shared.ts";
-import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
+import {
+  type AnyMessage,
+  type SecondsAndNanos,
+  readAny,
+  readTime,
+  timeSize,
+  writeTime,
+} from "../../protobuf/well-known.ts";
+import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "../../protobuf/wire.ts";
 
 /** `PublishEventRequest`. */
 export interface PublishEventRequest {

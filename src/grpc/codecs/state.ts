@@ -1,6 +1,14 @@
 /** Hot path: the messages of getting, setting and deleting values, coded by hand like those of events. */
-import { type AnyMessage, type SecondsAndNanos, readAny, timeSize, writeTime } from "./shared.ts";
-import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
+import {
+  type AnyMessage,
+  type SecondsAndNanos,
+  anySize,
+  readAny,
+  timeSize,
+  writeAny,
+  writeTime,
+} from "../../protobuf/well-known.ts";
+import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "../../protobuf/wire.ts";
 
 /** `GetRequest`. */
 export interface GetRequest {
@@ -90,23 +98,6 @@ export function decodeDeleteRequest(bytes: Uint8Array): DeleteRequest {
     else reader.skip(tag);
   }
   return message;
-}
-
-/** `google.protobuf.Any` → bytes, as values are stored. */
-export function encodeAny(any: AnyMessage): Uint8Array {
-  const writer = new WireWriter(anySize(any));
-  writeAny(writer, any);
-  return writer.bytes;
-}
-
-function anySize({ typeUrl, value }: AnyMessage): number {
-  const url = Buffer.byteLength(typeUrl);
-  return (url === 0 ? 0 : fieldSize(url)) + (value.length === 0 ? 0 : fieldSize(value.length));
-}
-
-function writeAny(writer: WireWriter, { typeUrl, value }: AnyMessage): void {
-  if (typeUrl !== "") writer.string(10, typeUrl, Buffer.byteLength(typeUrl));
-  if (value.length > 0) writer.raw(18, value);
 }
 
 function isZero(value: Uint64): boolean {

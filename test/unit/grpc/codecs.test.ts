@@ -40,9 +40,9 @@ import {
   decodeDeleteRequest,
   decodeGetRequest,
   decodeSetRequest,
-  encodeAny,
   encodeGetResponse,
 } from "../../../src/grpc/codecs/state.ts";
+import { encodeAny } from "../../../src/protobuf/well-known.ts";
 
 const MAX_UINT64 = 2n ** 64n - 1n;
 

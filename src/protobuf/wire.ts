@@ -4,7 +4,7 @@
  * (`test/unit/grpc/codecs.test.ts` compares them with the generated code over random messages and random bytes).
  */
 import { isUtf8 } from "node:buffer";
-import { asBuffer } from "../../bytes.ts";
+import { asBuffer } from "../bytes.ts";
 
 /** An unsigned 64-bit number: as a number where that is exact, else as a bigint. */
 export type Uint64 = number | bigint;

@@ -1,5 +1,5 @@
-/** Hot path: the well-known types inside hot messages. */
-import { type Uint64, type WireReader, type WireWriter, varintSize } from "./wire.ts";
+/** Hot path: the well-known types inside hot messages, and `Any` by itself. */
+import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
 
 /** `google.protobuf.Any`. */
 export interface AnyMessage {
@@ -18,14 +18,42 @@ const EMPTY = Buffer.alloc(0);
 /** Reads an `Any`; a second one for the same field goes into the first, as Protobuf wants it. */
 export function readAny(reader: WireReader, into: AnyMessage | undefined): AnyMessage {
   const any = into ?? { typeUrl: "", value: EMPTY };
-  reader.message((r) => {
-    for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
-      if (tag === 10) any.typeUrl = r.string();
-      else if (tag === 18) any.value = r.bytes();
-      else r.skip(tag);
-    }
-  });
+  reader.message((r) => readAnyFields(r, any));
   return any;
+}
+
+function readAnyFields(reader: WireReader, any: AnyMessage): void {
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === 10) any.typeUrl = reader.string();
+    else if (tag === 18) any.value = reader.bytes();
+    else reader.skip(tag);
+  }
+}
+
+/** `Any` ← bytes; its value is a view into them. Throws on what is not Protobuf. */
+export function decodeAny(bytes: Uint8Array): AnyMessage {
+  const any: AnyMessage = { typeUrl: "", value: EMPTY };
+  readAnyFields(new WireReader(bytes), any);
+  return any;
+}
+
+/** `Any` → bytes. */
+export function encodeAny(any: AnyMessage): Uint8Array {
+  const writer = new WireWriter(anySize(any));
+  writeAny(writer, any);
+  return writer.bytes;
+}
+
+/** Size of the fields of an `Any`. */
+export function anySize({ typeUrl, value }: AnyMessage): number {
+  const url = Buffer.byteLength(typeUrl);
+  return (url === 0 ? 0 : fieldSize(url)) + (value.length === 0 ? 0 : fieldSize(value.length));
+}
+
+/** Writes the fields of an `Any`. */
+export function writeAny(writer: WireWriter, { typeUrl, value }: AnyMessage): void {
+  if (typeUrl !== "") writer.string(10, typeUrl, Buffer.byteLength(typeUrl));
+  if (value.length > 0) writer.raw(18, value);
 }
 
 /** Reads a `Timestamp` or `Duration`. */
