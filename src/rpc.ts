@@ -27,6 +27,11 @@ type MethodKey =
   | "deleteConsumer"
   | "publishEvent"
   | "events"
+  | "publishEvents"
+  | "publishStream"
+  | "readEvents"
+  | "cancelScheduledEvent"
+  | "getEvent"
   | "ensureStore"
   | "get"
   | "set"
@@ -39,6 +44,11 @@ export const METHODS: Readonly<Record<MethodKey, MethodName>> = {
   deleteConsumer: method(EVENTS_SERVICE, "DeleteConsumer"),
   publishEvent: method(EVENTS_SERVICE, "PublishEvent", "unary", ["Publish"]),
   events: method(EVENTS_SERVICE, "Events", "bidi", ["Consume"]),
+  publishEvents: method(EVENTS_SERVICE, "PublishEvents"),
+  publishStream: method(EVENTS_SERVICE, "PublishStream", "bidi"),
+  readEvents: method(EVENTS_SERVICE, "ReadEvents", "server_streaming"),
+  cancelScheduledEvent: method(EVENTS_SERVICE, "CancelScheduledEvent"),
+  getEvent: method(EVENTS_SERVICE, "GetEvent"),
   ensureStore: method(STATE_SERVICE, "EnsureStore"),
   get: method(STATE_SERVICE, "Get"),
   set: method(STATE_SERVICE, "Set"),

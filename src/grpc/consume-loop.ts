@@ -93,6 +93,7 @@ export class ConsumeLoop implements SubscriptionListener {
       idempotencyKey: headers.idempotencyKey,
       traceParent: span?.traceParent ?? headers.traceParent,
       traceState: headers.traceState,
+      attributes: undefined,
       typeUrl: typeUrlOf(headers.dataType),
       value: event.payload,
       deliveryAttempt: event.attempt,

@@ -4,7 +4,8 @@
  * protobuf library).
  *
  * `v1` and `v1alpha` are equal on the wire, so one code serves both. Requests are answered one by one without a memory
- * between them: each answer has the file asked for first, then everything it imports, each file once.
+ * between them: each answer has the file asked for first, then everything it imports, each file once, and before what it
+ * imports.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { DescFile, DescMessage, DescService, MessageInitShape } from "@bufbuild/protobuf";
@@ -123,10 +124,7 @@ export class ReflectionService implements Disposable {
 
   #fileAnswer(file: DescFile | undefined, what: string): Answer {
     if (file === undefined) return notFound(what);
-    // A set keeps the order of first insertion, and its iteration reaches what is added meanwhile.
-    const files = new Set([file]);
-    for (const { dependencies } of files) for (const dependency of dependencies) files.add(dependency);
-    const fileDescriptorProto = [...files].map((each) => this.#serialize(each));
+    const fileDescriptorProto = withDependencies(file).map((each) => this.#serialize(each));
     return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
   }
 
@@ -178,6 +176,19 @@ export class ReflectionService implements Disposable {
     }
     return numbers;
   }
+}
+
+/** The file and all that it imports, each before what it imports itself. */
+function withDependencies(file: DescFile): DescFile[] {
+  // A set keeps the order of insertion.
+  const files = new Set<DescFile>();
+  const add = (each: DescFile): void => {
+    if (files.has(each)) return;
+    for (const dependency of each.dependencies) add(dependency);
+    files.add(each);
+  };
+  add(file);
+  return [...files].reverse();
 }
 
 /** What an engine has to serve for `reflection`. */

@@ -44,19 +44,23 @@ export interface UnaryCall<Request, Response> extends ServerCall {
   respond(response: Response): void;
 }
 
-/** A call with messages both ways. */
-export interface BidiCall<Request, Response> extends ServerCall {
-  onMessage: ((request: Request) => void) | undefined;
-  /** The client sends no more. */
-  onHalfClose: (() => void) | undefined;
+/** A call that is answered with any number of messages. */
+export interface StreamingCall<Response> extends ServerCall {
   /** The client left, did not read or was refused, or its deadline passed. Not called after `end` or `fail`. */
   onCancel: (() => void) | undefined;
   onDrain: (() => void) | undefined;
   /** False: over the limit, wait for `onDrain`. */
   send(response: Response): boolean;
+  end(): void;
+}
+
+/** A call with messages both ways. */
+export interface BidiCall<Request, Response> extends StreamingCall<Response> {
+  onMessage: ((request: Request) => void) | undefined;
+  /** The client sends no more. */
+  onHalfClose: (() => void) | undefined;
   pause(): void;
   resume(): void;
-  end(): void;
 }
 
 /** A method as it is served: its name, and how its messages are coded. */
@@ -116,6 +120,21 @@ export class Router {
         (response) => call.respond(response),
         (error: unknown) => call.fail(error),
       );
+    });
+  }
+
+  /** Serves a method with one request and any number of responses. */
+  serverStreaming<Request, Response>(
+    method: Method<Request, Response>,
+    handler: (request: Request, call: StreamingCall<Response>) => void,
+  ): void {
+    const name = fullName(method.method);
+    this.#register(method, {
+      kind: "server_streaming",
+      handle: (engineCall, bytes) => {
+        const call = new ServerStreaming(this.#interceptors, method, name, engineCall);
+        call.run(bytes, handler);
+      },
     });
   }
 
@@ -237,36 +256,58 @@ class Unary<Request, Response> extends BaseCall<Request, Response> implements Un
   }
 }
 
-class Bidi<Request, Response> extends BaseCall<Request, Response> implements BidiCall<Request, Response> {
+abstract class Streaming<Request, Response> extends BaseCall<Request, Response> implements StreamingCall<Response> {
   readonly isUnary = false;
-  onMessage: ((request: Request) => void) | undefined;
-  onHalfClose: (() => void) | undefined;
   onCancel: (() => void) | undefined;
   onDrain: (() => void) | undefined;
 
-  run(handler: (call: BidiCall<Request, Response>) => void): void {
-    const { engineCall } = this;
-    engineCall.onCancel = (cause) => {
+  /** Runs the handler, unless an interceptor refuses. */
+  protected open(handle: () => void): void {
+    this.engineCall.onCancel = (cause) => {
       this.left(cause);
       this.onCancel?.();
     };
-    engineCall.onDrain = () => this.onDrain?.();
-    engineCall.onHalfClose = () => {
-      if (!this.ended) this.#guard(() => this.onHalfClose?.());
-    };
-    engineCall.onMessage = (bytes) => {
-      if (this.ended) return;
-      try {
-        this.onMessage?.(this.decode(bytes));
-      } catch (error) {
-        this.#threw(error);
-      }
-    };
-    if (this.begin()) this.#guard(() => handler(this));
+    this.engineCall.onDrain = () => this.onDrain?.();
+    if (this.begin()) this.guard(handle);
   }
 
   send(response: Response): boolean {
     return this.ended || this.engineCall.send(this.method.encode(response));
+  }
+
+  end(): void {
+    this.finish(OK, undefined);
+  }
+
+  protected guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.fail(error);
+      this.onCancel?.();
+    }
+  }
+}
+
+class ServerStreaming<Request, Response> extends Streaming<Request, Response> {
+  run(bytes: Uint8Array, handler: (request: Request, call: StreamingCall<Response>) => void): void {
+    this.open(() => handler(this.decode(bytes), this));
+  }
+}
+
+class Bidi<Request, Response> extends Streaming<Request, Response> implements BidiCall<Request, Response> {
+  onMessage: ((request: Request) => void) | undefined;
+  onHalfClose: (() => void) | undefined;
+
+  run(handler: (call: BidiCall<Request, Response>) => void): void {
+    const { engineCall } = this;
+    engineCall.onHalfClose = () => {
+      if (!this.ended) this.guard(() => this.onHalfClose?.());
+    };
+    engineCall.onMessage = (bytes) => {
+      if (!this.ended) this.guard(() => this.onMessage?.(this.decode(bytes)));
+    };
+    this.open(() => handler(this));
   }
 
   pause(): void {
@@ -275,22 +316,5 @@ class Bidi<Request, Response> extends BaseCall<Request, Response> implements Bid
 
   resume(): void {
     this.engineCall.resume();
-  }
-
-  end(): void {
-    this.finish(OK, undefined);
-  }
-
-  #guard(run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      this.#threw(error);
-    }
-  }
-
-  #threw(error: unknown): void {
-    this.fail(error);
-    this.onCancel?.();
   }
 }

@@ -63,6 +63,10 @@ export class WireReader {
     return this.#low64() | 0;
   }
 
+  uint32(): number {
+    return this.#low64();
+  }
+
   bool(): boolean {
     const low = this.#low64();
     return low !== 0 || this.#high !== 0;
@@ -223,6 +227,11 @@ export class WireWriter {
 
   raw(tag: number, bytes: Uint8Array): void {
     this.header(tag, bytes.length);
+    this.copy(bytes);
+  }
+
+  /** What is encoded already. */
+  copy(bytes: Uint8Array): void {
     this.bytes.set(bytes, this.#at);
     this.#at += bytes.length;
   }

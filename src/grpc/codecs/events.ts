@@ -20,27 +20,149 @@ export interface PublishEventRequest {
   timestamp: SecondsAndNanos | undefined;
   idempotencyKey: string | undefined;
   expectedLastId: Uint64 | undefined;
+  attributes: Map<string, string> | undefined;
+  timeToLive: SecondsAndNanos | undefined;
+  deliverAt: SecondsAndNanos | undefined;
+  /** Number of `ExpectedLastIdScope`. */
+  expectedLastIdScope: number | undefined;
 }
 
 /** `PublishEventRequest` ← bytes. */
 export function decodePublishEventRequest(bytes: Uint8Array): PublishEventRequest {
-  const reader = new WireReader(bytes);
-  const message: PublishEventRequest = {
+  const message = emptyPublishEventRequest();
+  readPublishEventRequest(new WireReader(bytes), message);
+  return message;
+}
+
+function emptyPublishEventRequest(): PublishEventRequest {
+  return {
     subject: "",
     data: undefined,
     timestamp: undefined,
     idempotencyKey: undefined,
     expectedLastId: undefined,
+    attributes: undefined,
+    timeToLive: undefined,
+    deliverAt: undefined,
+    expectedLastIdScope: undefined,
   };
+}
+
+function readPublishEventRequest(reader: WireReader, message: PublishEventRequest): void {
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     if (tag === 10) message.subject = reader.string();
     else if (tag === 18) message.data = readAny(reader, message.data);
     else if (tag === 26) message.timestamp = readTime(reader, message.timestamp);
     else if (tag === 34) message.idempotencyKey = reader.string();
     else if (tag === 40) message.expectedLastId = reader.uint64();
+    else if (tag === 802) message.attributes = readAttribute(reader, message.attributes);
+    else if (tag === 810) message.timeToLive = readTime(reader, message.timeToLive);
+    else if (tag === 818) message.deliverAt = readTime(reader, message.deliverAt);
+    else if (tag === 824) message.expectedLastIdScope = reader.int32();
+    else reader.skip(tag);
+  }
+}
+
+/** Reads one entry of a map; a later one of the same name counts. */
+function readAttribute(reader: WireReader, into: Map<string, string> | undefined): Map<string, string> {
+  let name = "";
+  let value = "";
+  reader.message((r) => {
+    for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
+      if (tag === 10) name = r.string();
+      else if (tag === 18) value = r.string();
+      else r.skip(tag);
+    }
+  });
+  return (into ?? new Map<string, string>()).set(name, value);
+}
+
+/** `PublishStreamRequest`. */
+export interface PublishStreamRequest {
+  tag: Uint64;
+  event: PublishEventRequest | undefined;
+}
+
+/** `PublishStreamRequest` ← bytes. */
+export function decodePublishStreamRequest(bytes: Uint8Array): PublishStreamRequest {
+  const reader = new WireReader(bytes);
+  const message: PublishStreamRequest = { tag: 0, event: undefined };
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === 8) message.tag = reader.uint64();
+    else if (tag === 18) {
+      const event = (message.event ??= emptyPublishEventRequest());
+      reader.message((r) => readPublishEventRequest(r, event));
+    } else reader.skip(tag);
+  }
+  return message;
+}
+
+/** `PublishEventsRequest`. */
+export interface PublishEventsRequest {
+  readonly events: PublishEventRequest[];
+  atomic: boolean | undefined;
+}
+
+/** `PublishEventsRequest` ← bytes. */
+export function decodePublishEventsRequest(bytes: Uint8Array): PublishEventsRequest {
+  const reader = new WireReader(bytes);
+  const message: PublishEventsRequest = { events: [], atomic: undefined };
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === 10) {
+      const event = emptyPublishEventRequest();
+      reader.message((r) => readPublishEventRequest(r, event));
+      message.events.push(event);
+    } else if (tag === 16) message.atomic = reader.bool();
     else reader.skip(tag);
   }
   return message;
+}
+
+/** What became of one event: `id`, or the bytes of a `google.rpc.Status`. */
+export type PublishOutcome = Uint64 | Uint8Array;
+
+/** `PublishStreamResponse`. */
+export interface PublishStreamResponse {
+  readonly tag: Uint64;
+  readonly outcome: PublishOutcome;
+}
+
+/** `PublishStreamResponse` → bytes. */
+export function encodePublishStreamResponse({ tag, outcome }: PublishStreamResponse): Uint8Array {
+  const tagSize = tag === 0 || tag === 0n ? 0 : 1 + varintSize(tag);
+  const writer = new WireWriter(tagSize + outcomeSize(outcome));
+  if (tagSize > 0) {
+    writer.varint(8);
+    writer.uint64(tag);
+  }
+  writeOutcome(writer, 2, outcome);
+  return writer.bytes;
+}
+
+/** `PublishEventsResponse` → bytes. */
+export function encodePublishEventsResponse(outcomes: readonly PublishOutcome[]): Uint8Array {
+  let size = 0;
+  for (const outcome of outcomes) size += fieldSize(outcomeSize(outcome));
+  const writer = new WireWriter(size);
+  for (const outcome of outcomes) {
+    writer.header(10, outcomeSize(outcome));
+    writeOutcome(writer, 1, outcome);
+  }
+  return writer.bytes;
+}
+
+function outcomeSize(outcome: PublishOutcome): number {
+  return outcome instanceof Uint8Array ? fieldSize(outcome.length) : 1 + varintSize(outcome);
+}
+
+/** The id has the field number `first`, an error the next one. A member of a choice is written also where it is 0. */
+function writeOutcome(writer: WireWriter, first: number, outcome: PublishOutcome): void {
+  if (outcome instanceof Uint8Array) {
+    writer.raw((first + 1) * 8 + 2, outcome);
+  } else {
+    writer.varint(first * 8);
+    writer.uint64(outcome);
+  }
 }
 
 /** A message whose only field is a `uint64` with number 1: `PublishEventResponse`, `SetResponse`. */
@@ -69,6 +191,7 @@ export type EventsRequest =
       ids: Uint64[];
       permanently: boolean | undefined;
       delay: SecondsAndNanos | undefined;
+      reason: string | undefined;
     }
   | { kind: "ping"; ids: Uint64[] };
 
@@ -79,6 +202,7 @@ export interface SubscribeMessage {
   consumer: string;
   maxProcessingEvents: Uint64 | undefined;
   maxProcessingBytes: Uint64 | undefined;
+  maxBatch: number | undefined;
   statusUpdates: boolean | undefined;
 }
 
@@ -130,6 +254,7 @@ function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
           consumer: "",
           maxProcessingEvents: undefined,
           maxProcessingBytes: undefined,
+          maxBatch: undefined,
           statusUpdates: undefined,
         };
   reader.message((r) => {
@@ -138,6 +263,7 @@ function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
       else if (tag === 18) message.consumer = r.string();
       else if (tag === 32) message.maxProcessingEvents = r.uint64();
       else if (tag === 800) message.maxProcessingBytes = r.uint64();
+      else if (tag === 808) message.maxBatch = r.uint32();
       else if (tag === 816) message.statusUpdates = r.bool();
       else r.skip(tag);
     }
@@ -147,12 +273,15 @@ function readSubscribe(reader: WireReader, into: EventsRequest): EventsRequest {
 
 function readReject(reader: WireReader, into: EventsRequest): EventsRequest {
   const message: Extract<EventsRequest, { kind: "reject" }> =
-    into.kind === "reject" ? into : { kind: "reject", ids: [], permanently: undefined, delay: undefined };
+    into.kind === "reject"
+      ? into
+      : { kind: "reject", ids: [], permanently: undefined, delay: undefined, reason: undefined };
   reader.message((r) => {
     for (let tag = r.tag(); tag !== 0; tag = r.tag()) {
       if (tag === 8 || tag === 10) readIds(r, tag, message);
       else if (tag === 16) message.permanently = r.bool();
       else if (tag === 26) message.delay = readTime(r, message.delay);
+      else if (tag === 802) message.reason = r.string();
       else r.skip(tag);
     }
   });
@@ -164,6 +293,7 @@ export type EventsResponse =
   | { kind: "subscribed"; processingTimeout: SecondsAndNanos }
   | StatusMessage
   | EventMessage
+  | { kind: "events"; events: readonly EventMessage[] }
   | ConfirmationMessage;
 
 /** `EventsResponse.event`. */
@@ -175,8 +305,11 @@ export interface EventMessage {
   readonly idempotencyKey: string | undefined;
   readonly traceParent: string | undefined;
   readonly traceState: string | undefined;
+  /** Names and values. */
+  readonly attributes: readonly (readonly [name: string, value: string])[] | undefined;
   readonly typeUrl: string;
   readonly value: Uint8Array;
+  /** 0 for an event that was read without a consumer. */
   readonly deliveryAttempt: number;
 }
 
@@ -200,6 +333,8 @@ export function encodeEventsResponse(message: EventsResponse): Uint8Array {
   switch (message.kind) {
     case "event":
       return encodeEvent(message);
+    case "events":
+      return encodeEvents(message.events);
     case "subscribed":
       return encodeSubscribed(message.processingTimeout);
     case "ack_confirmation":
@@ -258,6 +393,28 @@ function textSize(text: string | undefined): number {
   return text === undefined ? -1 : Buffer.byteLength(text);
 }
 
+/** An event in the list of `Events` has the same field number as one in `EventsResponse`: it is written in the same way. */
+function encodeEvents(events: readonly EventMessage[]): Uint8Array {
+  const encoded = events.map(encodeEvent);
+  let size = 0;
+  for (const each of encoded) size += each.length;
+  const writer = new WireWriter(2 + varintSize(size) + size);
+  writer.header(802, size);
+  for (const each of encoded) writer.copy(each);
+  return writer.bytes;
+}
+
+function attributesSize(attributes: EventMessage["attributes"]): number {
+  let size = 0;
+  for (const [name, value] of attributes ?? NO_ATTRIBUTES) size += 1 + fieldSize(attributeSize(name, value));
+  return size;
+}
+
+function attributeSize(name: string, value: string): number {
+  return fieldSize(Buffer.byteLength(name)) + fieldSize(Buffer.byteLength(value));
+}
+
+/** An event as field 1 of what holds it: `EventsResponse`, `EventsResponse.Events`, `ReadEventsResponse`, `GetEventResponse`. */
 function encodeEvent(event: EventMessage): Uint8Array {
   const subjectSize = Buffer.byteLength(event.subject);
   const stamp = timeSize(event.timestamp);
@@ -270,7 +427,8 @@ function encodeEvent(event: EventMessage): Uint8Array {
     fieldSize(stamp) +
     (key < 0 ? 0 : fieldSize(key)) +
     (parent < 0 ? 0 : fieldSize(parent)) +
-    (state < 0 ? 0 : fieldSize(state));
+    (state < 0 ? 0 : fieldSize(state)) +
+    (event.attributes === undefined ? 0 : attributesSize(event.attributes));
   const any = (typeUrl === 0 ? 0 : fieldSize(typeUrl)) + (value.length === 0 ? 0 : fieldSize(value.length));
   const size =
     1 +
@@ -278,8 +436,7 @@ function encodeEvent(event: EventMessage): Uint8Array {
     fieldSize(subjectSize) +
     fieldSize(headers) +
     fieldSize(any) +
-    1 +
-    varintSize(event.deliveryAttempt);
+    (event.deliveryAttempt === 0 ? 0 : 1 + varintSize(event.deliveryAttempt));
   const writer = new WireWriter(fieldSize(size));
   writer.header(10, size);
   writer.varint(8);
@@ -290,10 +447,19 @@ function encodeEvent(event: EventMessage): Uint8Array {
   if (key >= 0) writer.string(18, event.idempotencyKey!, key);
   if (parent >= 0) writer.string(26, event.traceParent!, parent);
   if (state >= 0) writer.string(34, event.traceState!, state);
+  for (const [name, value] of event.attributes ?? NO_ATTRIBUTES) {
+    writer.header(802, attributeSize(name, value));
+    writer.string(10, name, Buffer.byteLength(name));
+    writer.string(18, value, Buffer.byteLength(value));
+  }
   writer.header(34, any);
   if (typeUrl > 0) writer.string(10, event.typeUrl, typeUrl);
   if (value.length > 0) writer.raw(18, value);
-  writer.varint(40);
-  writer.varint(event.deliveryAttempt);
+  if (event.deliveryAttempt > 0) {
+    writer.varint(40);
+    writer.varint(event.deliveryAttempt);
+  }
   return writer.bytes;
 }
+
+const NO_ATTRIBUTES: NonNullable<EventMessage["attributes"]> = [];

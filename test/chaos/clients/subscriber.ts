@@ -97,15 +97,19 @@ async function subscribeOnce(
     call.stream.cancel();
   };
   stop.addEventListener("abort", leave, { once: true });
+  const receive = (event: Event): void => {
+    const [id, attempt] = [Number(event.id), Number(event.deliveryAttempt)];
+    history.add({ e: "event", sub, id, ...contents(event), attempt });
+    style.onEvent(id, attempt, open);
+  };
   call.stream.on("data", ({ response }: EventsResponse) => {
     heardAt = performance.now();
     // The helper keeps everything; a long run must not.
     call.received.length = 0;
     if (response.case === "event") {
-      const { id, deliveryAttempt } = response.value;
-      const [number, attempt] = [Number(id), Number(deliveryAttempt)];
-      history.add({ e: "event", sub, id: number, ...contents(response.value), attempt });
-      style.onEvent(number, attempt, open);
+      receive(response.value);
+    } else if (response.case === "events") {
+      for (const event of response.value.events) receive(event);
     } else if (response.case === "subscribed") {
       const { processingTimeout } = response.value;
       const timeoutMs = Number(processingTimeout!.seconds) * 1_000 + processingTimeout!.nanos / 1_000_000;

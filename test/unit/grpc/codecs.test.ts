@@ -16,11 +16,17 @@ import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import fc, { type Arbitrary } from "fast-check";
 import { describe, expect, test } from "vitest";
+import { StatusSchema } from "../../../src/gen/google/rpc/status_pb.ts";
 import {
   EventsRequestSchema,
   EventsResponseSchema,
+  type PublishEventRequest,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
+  PublishEventsRequestSchema,
+  PublishEventsResponseSchema,
+  PublishStreamRequestSchema,
+  PublishStreamResponseSchema,
   SubscriptionStatus_State as State,
 } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import {
@@ -31,10 +37,15 @@ import {
   SetResponseSchema,
 } from "../../../src/gen/windshift/state/v1alpha1/state_pb.ts";
 import {
+  type EventMessage,
   decodeEventsRequest,
   decodePublishEventRequest,
+  decodePublishEventsRequest,
+  decodePublishStreamRequest,
   encodeEventsResponse,
   encodeOneUint64,
+  encodePublishEventsResponse,
+  encodePublishStreamResponse,
 } from "../../../src/grpc/codecs/events.ts";
 import {
   decodeDeleteRequest,
@@ -68,6 +79,7 @@ function plain(value: unknown): unknown {
   if (typeof value === "number") return BigInt(value);
   if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
   if (Array.isArray(value)) return value.map(plain);
+  if (value instanceof Map) return [...(value as Map<string, string>)].toSorted(([a], [b]) => (a < b ? -1 : 1));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value)
@@ -97,10 +109,26 @@ function decoder<Schema extends DescMessage>(
   return { name: schema.name, schema, decode, shape: shape as Decoder["shape"] };
 }
 
-const DECODERS = [
-  decoder(PublishEventRequestSchema, decodePublishEventRequest, (message) => ({
+function publishEventRequest(message: PublishEventRequest) {
+  const attributes = Object.entries(message.attributes);
+  return {
     ...message,
     timestamp: rounded(message.timestamp),
+    timeToLive: rounded(message.timeToLive),
+    deliverAt: rounded(message.deliverAt),
+    attributes: attributes.length === 0 ? undefined : new Map(attributes),
+  };
+}
+
+const DECODERS = [
+  decoder(PublishEventRequestSchema, decodePublishEventRequest, publishEventRequest),
+  decoder(PublishStreamRequestSchema, decodePublishStreamRequest, (message) => ({
+    ...message,
+    event: message.event === undefined ? undefined : publishEventRequest(message.event),
+  })),
+  decoder(PublishEventsRequestSchema, decodePublishEventsRequest, (message) => ({
+    ...message,
+    events: message.events.map(publishEventRequest),
   })),
   decoder(EventsRequestSchema, decodeEventsRequest, ({ request }) => {
     if (request.case === undefined) return { kind: "none" };
@@ -125,6 +153,8 @@ function scalar(type: ScalarType): Arbitrary<unknown> {
       return int64;
     case ScalarType.INT32:
       return int32;
+    case ScalarType.UINT32:
+      return fc.nat({ max: 2 ** 32 - 1 });
     case ScalarType.BOOL:
       return fc.boolean();
     default:
@@ -134,8 +164,24 @@ function scalar(type: ScalarType): Arbitrary<unknown> {
 
 function value(field: DescField): Arbitrary<unknown> {
   if (field.fieldKind === "message") return message(field.message);
-  if (field.fieldKind === "list") return fc.array(scalar(field.scalar!), { maxLength: 40 });
+  if (field.fieldKind === "list") {
+    if (field.listKind === "message") return fc.array(message(field.message), { maxLength: 4 });
+    return fc.array(scalar(field.scalar!), { maxLength: 40 });
+  }
+  if (field.fieldKind === "map") return fc.dictionary(text, text, { maxKeys: 4 });
+  if (field.fieldKind === "enum") return int32;
   return scalar(field.scalar!);
+}
+
+/** Message of a field that has one; undefined for other fields. */
+function nested(field: DescField): DescMessage | undefined {
+  if (field.fieldKind === "message") return field.message;
+  return field.fieldKind === "list" && field.listKind === "message" ? field.message : undefined;
+}
+
+/** Scalar type of a field that is no message and no map. */
+function scalarOf(field: DescField): ScalarType {
+  return field.fieldKind === "enum" ? ScalarType.INT32 : field.scalar!;
 }
 
 /** Any message of a type. */
@@ -193,12 +239,14 @@ function wireTypeOf(type: ScalarType): WireType {
 }
 
 function knownField(field: DescField): Arbitrary<Uint8Array> {
-  if (field.fieldKind === "message") {
-    return wire(field.message, 4).map((inner) =>
+  const schema = nested(field);
+  if (schema !== undefined) {
+    return wire(schema, 4).map((inner) =>
       new BinaryWriter().tag(field.number, WireType.LengthDelimited).bytes(inner).finish(),
     );
   }
-  const type = field.scalar!;
+  if (field.fieldKind === "map") return mapEntry(field.number);
+  const type = scalarOf(field);
   const single = scalar(type).map((of) =>
     writeScalar(new BinaryWriter().tag(field.number, wireTypeOf(type)), type, of).finish(),
   );
@@ -211,6 +259,16 @@ function knownField(field: DescField): Arbitrary<Uint8Array> {
   return fc.oneof(single, packed);
 }
 
+/** An entry of a map of texts, its fields in any order, missing or repeated. */
+function mapEntry(number: number): Arbitrary<Uint8Array> {
+  const field = fc.tuple(fc.constantFrom(1, 2), text);
+  return fc.array(field, { maxLength: 3 }).map((fields) => {
+    const writer = new BinaryWriter().tag(number, WireType.LengthDelimited).fork();
+    for (const [no, of] of fields) writer.tag(no, WireType.LengthDelimited).string(of);
+    return writer.join().finish();
+  });
+}
+
 /** Valid bytes of a message in any order: fields repeated, merged, packed or not, and ones that nobody knows. */
 function wire(schema: DescMessage, maxLength = 10): Arbitrary<Uint8Array> {
   const field = fc.oneof(...schema.fields.map(knownField), unknownField(schema));
@@ -218,8 +276,8 @@ function wire(schema: DescMessage, maxLength = 10): Arbitrary<Uint8Array> {
 }
 
 function expectedWireTypes(field: DescField): WireType[] {
-  if (field.fieldKind === "message") return [WireType.LengthDelimited];
-  const type = wireTypeOf(field.scalar!);
+  if (nested(field) !== undefined || field.fieldKind === "map") return [WireType.LengthDelimited];
+  const type = wireTypeOf(scalarOf(field));
   return field.fieldKind === "list" ? [type, WireType.LengthDelimited] : [type];
 }
 
@@ -233,11 +291,24 @@ function hasForeignWireType(schema: DescMessage, of: Uint8Array): boolean {
     const [number, type] = reader.tag();
     const field = schema.fields.find((each) => each.number === number);
     if (field !== undefined && !expectedWireTypes(field).includes(type)) return true;
-    if (field?.fieldKind === "message") {
-      if (hasForeignWireType(field.message, reader.bytes())) return true;
+    const inner = field === undefined ? undefined : nested(field);
+    if (inner !== undefined) {
+      if (hasForeignWireType(inner, reader.bytes())) return true;
+    } else if (field?.fieldKind === "map") {
+      if (hasForeignEntry(reader.bytes())) return true;
     } else {
       reader.skip(type, number);
     }
+  }
+  return false;
+}
+
+function hasForeignEntry(of: Uint8Array): boolean {
+  const reader = new BinaryReader(of);
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    if (number <= 2 && type !== WireType.LengthDelimited) return true;
+    reader.skip(type, number);
   }
   return false;
 }
@@ -409,40 +480,93 @@ describe("the generated code reads", () => {
     );
   });
 
+  const event = fc.record({
+    kind: fc.constant("event" as const),
+    id,
+    subject: text,
+    timestamp: time,
+    idempotencyKey: fc.option(text, { nil: undefined }),
+    traceParent: fc.option(text, { nil: undefined }),
+    traceState: fc.option(text, { nil: undefined }),
+    attributes: fc.option(fc.uniqueArray(fc.tuple(text, text), { maxLength: 4, selector: ([name]) => name }), {
+      nil: undefined,
+    }),
+    typeUrl: text,
+    value: bytes,
+    deliveryAttempt: fc.integer({ min: 0, max: 2 ** 40 }),
+  });
+
+  function generatedEvent(of: EventMessage) {
+    const { idempotencyKey, traceParent, traceState } = of;
+    return {
+      id: BigInt(of.id),
+      subject: of.subject,
+      headers: {
+        timestamp: generatedTime(of.timestamp),
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+        ...(traceParent === undefined ? {} : { traceParent }),
+        ...(traceState === undefined ? {} : { traceState }),
+        attributes: Object.fromEntries(of.attributes ?? []),
+      },
+      data: { typeUrl: of.typeUrl, value: of.value },
+      deliveryAttempt: BigInt(of.deliveryAttempt),
+    };
+  }
+
   test("an event", () => {
-    const event = fc.record({
-      kind: fc.constant("event" as const),
-      id,
-      subject: text,
-      timestamp: time,
-      idempotencyKey: fc.option(text, { nil: undefined }),
-      traceParent: fc.option(text, { nil: undefined }),
-      traceState: fc.option(text, { nil: undefined }),
-      typeUrl: text,
-      value: bytes,
-      deliveryAttempt: fc.integer({ min: 1, max: 2 ** 40 }),
-    });
     fc.assert(
       fc.property(event, (of) => {
-        const { idempotencyKey, traceParent, traceState } = of;
-        const expected = create(EventsResponseSchema, {
-          response: {
-            case: "event",
-            value: {
-              id: BigInt(of.id),
-              subject: of.subject,
-              headers: {
-                timestamp: generatedTime(of.timestamp),
-                ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-                ...(traceParent === undefined ? {} : { traceParent }),
-                ...(traceState === undefined ? {} : { traceState }),
-              },
-              data: { typeUrl: of.typeUrl, value: of.value },
-              deliveryAttempt: BigInt(of.deliveryAttempt),
-            },
-          },
-        });
+        const expected = create(EventsResponseSchema, { response: { case: "event", value: generatedEvent(of) } });
         expect(plain(fromBinary(EventsResponseSchema, encodeEventsResponse(of)))).toEqual(plain(expected));
+      }),
+    );
+  });
+
+  test("several events", () => {
+    fc.assert(
+      fc.property(fc.array(event, { minLength: 1, maxLength: 5 }), (events) => {
+        const expected = create(EventsResponseSchema, {
+          response: { case: "events", value: { events: events.map(generatedEvent) } },
+        });
+        const encoded = encodeEventsResponse({ kind: "events", events });
+        expect(plain(fromBinary(EventsResponseSchema, encoded))).toEqual(plain(expected));
+      }),
+    );
+  });
+
+  const status = fc
+    .record({ code: fc.integer({ min: 1, max: 16 }), message: text })
+    .map((of) => create(StatusSchema, of));
+
+  test("answers of a publish stream, byte for byte", () => {
+    fc.assert(
+      fc.property(id, fc.oneof(id, status), (tag, outcome) => {
+        const isId = typeof outcome !== "object";
+        const encoded = encodePublishStreamResponse({ tag, outcome: isId ? outcome : toBinary(StatusSchema, outcome) });
+        const expected = create(PublishStreamResponseSchema, {
+          tag: BigInt(tag),
+          result: isId ? { case: "id", value: BigInt(outcome) } : { case: "error", value: outcome },
+        });
+        expect(Buffer.from(encoded)).toEqual(Buffer.from(toBinary(PublishStreamResponseSchema, expected)));
+      }),
+    );
+  });
+
+  test("results of several publishes, byte for byte", () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(id, status), { maxLength: 9 }), (outcomes) => {
+        const encoded = encodePublishEventsResponse(
+          outcomes.map((each) => (typeof each === "object" ? toBinary(StatusSchema, each) : each)),
+        );
+        const expected = create(PublishEventsResponseSchema, {
+          results: outcomes.map((each) => ({
+            result:
+              typeof each === "object"
+                ? { case: "error" as const, value: each }
+                : { case: "id" as const, value: BigInt(each) },
+          })),
+        });
+        expect(Buffer.from(encoded)).toEqual(Buffer.from(toBinary(PublishEventsResponseSchema, expected)));
       }),
     );
   });

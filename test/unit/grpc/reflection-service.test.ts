@@ -19,7 +19,10 @@ import { RecordedCall } from "./recorded-call.ts";
 
 const EVENTS = "windshift/events/v1alpha1/events.proto";
 const STATE = "windshift/state/v1alpha1/state.proto";
-const WELL_KNOWN = ["any", "duration", "timestamp"].map((name) => `google/protobuf/${name}.proto`);
+const IMPORTED = [
+  ...["any", "duration", "timestamp"].map((name) => `google/protobuf/${name}.proto`),
+  "google/rpc/status.proto",
+];
 const PATHS = ["v1", "v1alpha"].map((version) => `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`);
 
 type Question = NonNullable<MessageInitShape<typeof ServerReflectionRequestSchema>["messageRequest"]>;
@@ -100,7 +103,7 @@ test.each([
 test("an answer has the file first, then all it imports, each once", () => {
   const names = fileNames(ask({ case: "fileByFilename", value: EVENTS }));
   expect(names[0]).toBe(EVENTS);
-  expect(names.slice(1).sort()).toEqual(WELL_KNOWN);
+  expect(names.slice(1).sort()).toEqual(IMPORTED);
 });
 
 test("the files of an answer are complete: a client can build the service from them", () => {
@@ -116,6 +119,11 @@ test("the files of an answer are complete: a client can build the service from t
     "Publish",
     "Events",
     "Consume",
+    "PublishEvents",
+    "PublishStream",
+    "ReadEvents",
+    "CancelScheduledEvent",
+    "GetEvent",
   ]);
 });
 

@@ -25,13 +25,15 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any, Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Status } from "../../../google/rpc/status_pb.ts";
+import { file_google_rpc_status } from "../../../google/rpc/status_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file windshift/events/v1alpha1/events.proto.
  */
 export const file_windshift_events_v1alpha1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiZ3aW5kc2hpZnQvZXZlbnRzL3YxYWxwaGExL2V2ZW50cy5wcm90bxIZd2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMSLADAoTRW5zdXJlU3RyZWFtUmVxdWVzdBIMCgRuYW1lGAEgASgJEl0KEHJldGVudGlvbl9wb2xpY3kYAiABKAsyPi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuUmV0ZW50aW9uUG9saWN5SAGIAQESSwoIc3ViamVjdHMYAyABKAsyNy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3ViamVjdHNIABJNCgZtaXJyb3IYBCABKAsyOy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3RyZWFtU291cmNlSAASUQoJYWdncmVnYXRlGAUgASgLMjwud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0cmVhbVNvdXJjZXNIABJMCgdzdG9yYWdlGAYgASgLMjYud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0b3JhZ2VIAogBARI8ChRkZWR1cGxpY2F0aW9uX3dpbmRvdxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgDiAEBEhsKDm1heF9ldmVudF9zaXplGAggASgNSASIAQEajAMKD1JldGVudGlvblBvbGljeRIvCgdtYXhfYWdlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSACIAQESFwoKbWF4X2V2ZW50cxgCIAEoBEgBiAEBEiMKFm1heF9ldmVudHNfcGVyX3N1YmplY3QYAyABKARIAogBARIWCgltYXhfYnl0ZXMYBCABKARIA4gBARJZCg5kaXNjYXJkX3BvbGljeRgFIAEoDjI8LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRW5zdXJlU3RyZWFtUmVxdWVzdC5EaXNjYXJkUG9saWN5SASIAQESJAoXZGlzY2FyZF9uZXdfcGVyX3N1YmplY3QYBiABKAhIBYgBAUIKCghfbWF4X2FnZUINCgtfbWF4X2V2ZW50c0IZChdfbWF4X2V2ZW50c19wZXJfc3ViamVjdEIMCgpfbWF4X2J5dGVzQhEKD19kaXNjYXJkX3BvbGljeUIaChhfZGlzY2FyZF9uZXdfcGVyX3N1YmplY3QaHAoIU3ViamVjdHMSEAoIc3ViamVjdHMYASADKAkaewoMU3RyZWFtU291cmNlEgwKBG5hbWUYASABKAkSOwoEZnJvbRgCIAEoCzIoLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuU3RyZWFtUG9pbnRlckgAiAEBEhcKD2ZpbHRlcl9zdWJqZWN0cxgDIAMoCUIHCgVfZnJvbRpdCg1TdHJlYW1Tb3VyY2VzEkwKB3NvdXJjZXMYASADKAsyOy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3RyZWFtU291cmNlGoUBCgdTdG9yYWdlEk0KBHR5cGUYASABKA4yOi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3RvcmFnZVR5cGVIAIgBARIVCghyZXBsaWNhcxgCIAEoDUgBiAEBQgcKBV90eXBlQgsKCV9yZXBsaWNhcyJfCg1EaXNjYXJkUG9saWN5Eh4KGkRJU0NBUkRfUE9MSUNZX1VOU1BFQ0lGSUVEEAASFgoSRElTQ0FSRF9QT0xJQ1lfT0xEEAESFgoSRElTQ0FSRF9QT0xJQ1lfTkVXEAIiWwoLU3RvcmFnZVR5cGUSHAoYU1RPUkFHRV9UWVBFX1VOU1BFQ0lGSUVEEAASFQoRU1RPUkFHRV9UWVBFX0ZJTEUQARIXChNTVE9SQUdFX1RZUEVfTUVNT1JZEAJCCAoGc291cmNlQhMKEV9yZXRlbnRpb25fcG9saWN5QgoKCF9zdG9yYWdlQhcKFV9kZWR1cGxpY2F0aW9uX3dpbmRvd0IRCg9fbWF4X2V2ZW50X3NpemUiFgoURW5zdXJlU3RyZWFtUmVzcG9uc2UirAIKFUVuc3VyZUNvbnN1bWVyUmVxdWVzdBIOCgZzdHJlYW0YASABKAkSEQoEbmFtZRgCIAEoCUgAiAEBEhAKCHN1YmplY3RzGAMgAygJEjsKBGZyb20YBCABKAsyKC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlN0cmVhbVBvaW50ZXJIAYgBARI6ChJwcm9jZXNzaW5nX3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IAogBARIiChVtYXhfcHJvY2Vzc2luZ19ldmVudHMYZSABKARIA4gBAUIHCgVfbmFtZUIHCgVfZnJvbUIVChNfcHJvY2Vzc2luZ190aW1lb3V0QhgKFl9tYXhfcHJvY2Vzc2luZ19ldmVudHMiJAoWRW5zdXJlQ29uc3VtZXJSZXNwb25zZRIKCgJpZBgBIAEoCSIzChVEZWxldGVDb25zdW1lclJlcXVlc3QSDgoGc3RyZWFtGAEgASgJEgoKAmlkGAIgASgJIhgKFkRlbGV0ZUNvbnN1bWVyUmVzcG9uc2Ui8gEKE1B1Ymxpc2hFdmVudFJlcXVlc3QSDwoHc3ViamVjdBgBIAEoCRIiCgRkYXRhGAIgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIyCgl0aW1lc3RhbXAYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSACIAQESHAoPaWRlbXBvdGVuY3lfa2V5GAQgASgJSAGIAQESHQoQZXhwZWN0ZWRfbGFzdF9pZBgFIAEoBEgCiAEBQgwKCl90aW1lc3RhbXBCEgoQX2lkZW1wb3RlbmN5X2tleUITChFfZXhwZWN0ZWRfbGFzdF9pZCIiChRQdWJsaXNoRXZlbnRSZXNwb25zZRIKCgJpZBgBIAEoBCKlBQoNRXZlbnRzUmVxdWVzdBJHCglzdWJzY3JpYmUYASABKAsyMi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1JlcXVlc3QuU3Vic2NyaWJlSAASOwoDYWNrGAIgASgLMiwud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXF1ZXN0LkFja0gAEkEKBnJlamVjdBgDIAEoCzIvLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVxdWVzdC5SZWplY3RIABI9CgRwaW5nGAQgASgLMi0ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXF1ZXN0LlBpbmdIABrdAQoJU3Vic2NyaWJlEg4KBnN0cmVhbRgBIAEoCRIQCghjb25zdW1lchgCIAEoCRIiChVtYXhfcHJvY2Vzc2luZ19ldmVudHMYBCABKARIAIgBARIhChRtYXhfcHJvY2Vzc2luZ19ieXRlcxhkIAEoBEgBiAEBEhsKDnN0YXR1c191cGRhdGVzGGYgASgISAKIAQFCGAoWX21heF9wcm9jZXNzaW5nX2V2ZW50c0IXChVfbWF4X3Byb2Nlc3NpbmdfYnl0ZXNCEQoPX3N0YXR1c191cGRhdGVzSgQIAxAEGhIKA0FjaxILCgNpZHMYASADKAQaeAoGUmVqZWN0EgsKA2lkcxgBIAMoBBIYCgtwZXJtYW5lbnRseRgCIAEoCEgAiAEBEi0KBWRlbGF5GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAGIAQFCDgoMX3Blcm1hbmVudGx5QggKBl9kZWxheRoTCgRQaW5nEgsKA2lkcxgBIAMoBEIJCgdyZXF1ZXN0IqsGCg5FdmVudHNSZXNwb25zZRIxCgVldmVudBgBIAEoCzIgLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRIABJKCgpzdWJzY3JpYmVkGAIgASgLMjQud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXNwb25zZS5TdWJzY3JpYmVkSAASVQoQYWNrX2NvbmZpcm1hdGlvbhgDIAEoCzI5LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVzcG9uc2UuQWNrQ29uZmlybWF0aW9uSAASWwoTcmVqZWN0X2NvbmZpcm1hdGlvbhgEIAEoCzI8LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVzcG9uc2UuUmVqZWN0Q29uZmlybWF0aW9uSAASVwoRcGluZ19jb25maXJtYXRpb24YBSABKAsyOi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1Jlc3BvbnNlLlBpbmdDb25maXJtYXRpb25IABI/CgZzdGF0dXMYZSABKAsyLS53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlN1YnNjcmlwdGlvblN0YXR1c0gAGkMKClN1YnNjcmliZWQSNQoScHJvY2Vzc2luZ190aW1lb3V0GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uGlEKD0Fja0NvbmZpcm1hdGlvbhILCgNpZHMYASADKAQSEwoLaW52YWxpZF9pZHMYAiADKAQSHAoUdGVtcG9yYXJ5X2ZhaWxlZF9pZHMYAyADKAQaVAoSUmVqZWN0Q29uZmlybWF0aW9uEgsKA2lkcxgBIAMoBBITCgtpbnZhbGlkX2lkcxgCIAMoBBIcChR0ZW1wb3JhcnlfZmFpbGVkX2lkcxgDIAMoBBpSChBQaW5nQ29uZmlybWF0aW9uEgsKA2lkcxgBIAMoBBITCgtpbnZhbGlkX2lkcxgCIAMoBBIcChR0ZW1wb3JhcnlfZmFpbGVkX2lkcxgDIAMoBEIKCghyZXNwb25zZSLLAQoSU3Vic2NyaXB0aW9uU3RhdHVzEkIKBXN0YXRlGAEgASgOMjMud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5TdWJzY3JpcHRpb25TdGF0dXMuU3RhdGUicQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIQCgxTVEFURV9BQ1RJVkUQARIWChJTVEFURV9ESVNDT05ORUNURUQQAxITCg9TVEFURV9DQVVHSFRfVVAQBBISCg5TVEFURV9EUkFJTklORxAFIn4KDVN0cmVhbVBvaW50ZXISDwoFc3RhcnQYASABKAhIABINCgNlbmQYAiABKAhIABIqCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhAKBm9mZnNldBgFIAEoBEgAQgkKB3BvaW50ZXJKBAgEEAUilwEKBUV2ZW50EgoKAmlkGAEgASgEEg8KB3N1YmplY3QYAiABKAkSMwoHaGVhZGVycxgDIAEoCzIiLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuSGVhZGVycxIiCgRkYXRhGAQgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIYChBkZWxpdmVyeV9hdHRlbXB0GAUgASgEIsABCgdIZWFkZXJzEi0KCXRpbWVzdGFtcBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHAoPaWRlbXBvdGVuY3lfa2V5GAIgASgJSACIAQESGQoMdHJhY2VfcGFyZW50GAMgASgJSAGIAQESGAoLdHJhY2Vfc3RhdGUYBCABKAlIAogBAUISChBfaWRlbXBvdGVuY3lfa2V5Qg8KDV90cmFjZV9wYXJlbnRCDgoMX3RyYWNlX3N0YXRlMpIGCg1FdmVudHNTZXJ2aWNlEm8KDEVuc3VyZVN0cmVhbRIuLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRW5zdXJlU3RyZWFtUmVxdWVzdBovLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRW5zdXJlU3RyZWFtUmVzcG9uc2USdQoORW5zdXJlQ29uc3VtZXISMC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZUNvbnN1bWVyUmVxdWVzdBoxLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRW5zdXJlQ29uc3VtZXJSZXNwb25zZRJ1Cg5EZWxldGVDb25zdW1lchIwLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRGVsZXRlQ29uc3VtZXJSZXF1ZXN0GjEud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5EZWxldGVDb25zdW1lclJlc3BvbnNlEm8KDFB1Ymxpc2hFdmVudBIuLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaEV2ZW50UmVxdWVzdBovLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaEV2ZW50UmVzcG9uc2USagoHUHVibGlzaBIuLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaEV2ZW50UmVxdWVzdBovLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaEV2ZW50UmVzcG9uc2USYQoGRXZlbnRzEigud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXF1ZXN0Gikud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXNwb25zZSgBMAESYgoHQ29uc3VtZRIoLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVxdWVzdBopLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVzcG9uc2UoATABQmoKHWRldi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExQgtFdmVudHNQcm90b1ABWjp3aW5kc2hpZnQuZGV2L2dlbi93aW5kc2hpZnQvZXZlbnRzL3YxYWxwaGExO2V2ZW50c3YxYWxwaGExYgZwcm90bzM", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiZ3aW5kc2hpZnQvZXZlbnRzL3YxYWxwaGExL2V2ZW50cy5wcm90bxIZd2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMSLYDQoTRW5zdXJlU3RyZWFtUmVxdWVzdBIMCgRuYW1lGAEgASgJEl0KEHJldGVudGlvbl9wb2xpY3kYAiABKAsyPi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuUmV0ZW50aW9uUG9saWN5SAGIAQESSwoIc3ViamVjdHMYAyABKAsyNy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3ViamVjdHNIABJNCgZtaXJyb3IYBCABKAsyOy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuU3RyZWFtU291cmNlSAASUQoJYWdncmVnYXRlGAUgASgLMjwud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0cmVhbVNvdXJjZXNIABJMCgdzdG9yYWdlGAYgASgLMjYud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0b3JhZ2VIAogBARI8ChRkZWR1cGxpY2F0aW9uX3dpbmRvdxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgDiAEBEhsKDm1heF9ldmVudF9zaXplGAggASgNSASIAQESHwoSYWxsb3dfdGltZV90b19saXZlGGQgASgISAWIAQESHQoQYWxsb3dfc2NoZWR1bGluZxhlIAEoCEgGiAEBEhkKDGFsbG93X2F0b21pYxhmIAEoCEgHiAEBGowDCg9SZXRlbnRpb25Qb2xpY3kSLwoHbWF4X2FnZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAiAEBEhcKCm1heF9ldmVudHMYAiABKARIAYgBARIjChZtYXhfZXZlbnRzX3Blcl9zdWJqZWN0GAMgASgESAKIAQESFgoJbWF4X2J5dGVzGAQgASgESAOIAQESWQoOZGlzY2FyZF9wb2xpY3kYBSABKA4yPC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkVuc3VyZVN0cmVhbVJlcXVlc3QuRGlzY2FyZFBvbGljeUgEiAEBEiQKF2Rpc2NhcmRfbmV3X3Blcl9zdWJqZWN0GAYgASgISAWIAQFCCgoIX21heF9hZ2VCDQoLX21heF9ldmVudHNCGQoXX21heF9ldmVudHNfcGVyX3N1YmplY3RCDAoKX21heF9ieXRlc0IRCg9fZGlzY2FyZF9wb2xpY3lCGgoYX2Rpc2NhcmRfbmV3X3Blcl9zdWJqZWN0GhwKCFN1YmplY3RzEhAKCHN1YmplY3RzGAEgAygJGnsKDFN0cmVhbVNvdXJjZRIMCgRuYW1lGAEgASgJEjsKBGZyb20YAiABKAsyKC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlN0cmVhbVBvaW50ZXJIAIgBARIXCg9maWx0ZXJfc3ViamVjdHMYAyADKAlCBwoFX2Zyb20aXQoNU3RyZWFtU291cmNlcxJMCgdzb3VyY2VzGAEgAygLMjsud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0cmVhbVNvdXJjZRqFAQoHU3RvcmFnZRJNCgR0eXBlGAEgASgOMjoud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0LlN0b3JhZ2VUeXBlSACIAQESFQoIcmVwbGljYXMYAiABKA1IAYgBAUIHCgVfdHlwZUILCglfcmVwbGljYXMiXwoNRGlzY2FyZFBvbGljeRIeChpESVNDQVJEX1BPTElDWV9VTlNQRUNJRklFRBAAEhYKEkRJU0NBUkRfUE9MSUNZX09MRBABEhYKEkRJU0NBUkRfUE9MSUNZX05FVxACIlsKC1N0b3JhZ2VUeXBlEhwKGFNUT1JBR0VfVFlQRV9VTlNQRUNJRklFRBAAEhUKEVNUT1JBR0VfVFlQRV9GSUxFEAESFwoTU1RPUkFHRV9UWVBFX01FTU9SWRACQggKBnNvdXJjZUITChFfcmV0ZW50aW9uX3BvbGljeUIKCghfc3RvcmFnZUIXChVfZGVkdXBsaWNhdGlvbl93aW5kb3dCEQoPX21heF9ldmVudF9zaXplQhUKE19hbGxvd190aW1lX3RvX2xpdmVCEwoRX2FsbG93X3NjaGVkdWxpbmdCDwoNX2FsbG93X2F0b21pYyIWChRFbnN1cmVTdHJlYW1SZXNwb25zZSK/AQoORGVsaXZlcnlQb2xpY3kSGQoMbWF4X2F0dGVtcHRzGAEgASgNSACIAQESKgoHYmFja29mZhgCIAMoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhJFCgtkZWFkX2xldHRlchgDIAEoCzIrLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRGVhZExldHRlclBvbGljeUgBiAEBQg8KDV9tYXhfYXR0ZW1wdHNCDgoMX2RlYWRfbGV0dGVyIjIKEERlYWRMZXR0ZXJQb2xpY3kSEwoGc3RyZWFtGAEgASgJSACIAQFCCQoHX3N0cmVhbSLcAwoVRW5zdXJlQ29uc3VtZXJSZXF1ZXN0Eg4KBnN0cmVhbRgBIAEoCRIRCgRuYW1lGAIgASgJSACIAQESEAoIc3ViamVjdHMYAyADKAkSOwoEZnJvbRgEIAEoCzIoLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuU3RyZWFtUG9pbnRlckgBiAEBEjoKEnByb2Nlc3NpbmdfdGltZW91dBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgCiAEBEkcKD2RlbGl2ZXJ5X3BvbGljeRhkIAEoCzIpLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRGVsaXZlcnlQb2xpY3lIA4gBARIiChVtYXhfcHJvY2Vzc2luZ19ldmVudHMYZSABKARIBIgBARI6ChJpbmFjdGl2ZV90aHJlc2hvbGQYZyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IBYgBAUIHCgVfbmFtZUIHCgVfZnJvbUIVChNfcHJvY2Vzc2luZ190aW1lb3V0QhIKEF9kZWxpdmVyeV9wb2xpY3lCGAoWX21heF9wcm9jZXNzaW5nX2V2ZW50c0IVChNfaW5hY3RpdmVfdGhyZXNob2xkIiQKFkVuc3VyZUNvbnN1bWVyUmVzcG9uc2USCgoCaWQYASABKAkiMwoVRGVsZXRlQ29uc3VtZXJSZXF1ZXN0Eg4KBnN0cmVhbRgBIAEoCRIKCgJpZBgCIAEoCSIYChZEZWxldGVDb25zdW1lclJlc3BvbnNlIvQEChNQdWJsaXNoRXZlbnRSZXF1ZXN0Eg8KB3N1YmplY3QYASABKAkSIgoEZGF0YRgCIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSMgoJdGltZXN0YW1wGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAiAEBEhwKD2lkZW1wb3RlbmN5X2tleRgEIAEoCUgBiAEBEh0KEGV4cGVjdGVkX2xhc3RfaWQYBSABKARIAogBARJSCgphdHRyaWJ1dGVzGGQgAygLMj4ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoRXZlbnRSZXF1ZXN0LkF0dHJpYnV0ZXNFbnRyeRI0Cgx0aW1lX3RvX2xpdmUYZSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IA4gBARIzCgpkZWxpdmVyX2F0GGYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgEiAEBElMKFmV4cGVjdGVkX2xhc3RfaWRfc2NvcGUYZyABKA4yLi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV4cGVjdGVkTGFzdElkU2NvcGVIBYgBARoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIMCgpfdGltZXN0YW1wQhIKEF9pZGVtcG90ZW5jeV9rZXlCEwoRX2V4cGVjdGVkX2xhc3RfaWRCDwoNX3RpbWVfdG9fbGl2ZUINCgtfZGVsaXZlcl9hdEIZChdfZXhwZWN0ZWRfbGFzdF9pZF9zY29wZSIiChRQdWJsaXNoRXZlbnRSZXNwb25zZRIKCgJpZBgBIAEoBCJ2ChRQdWJsaXNoRXZlbnRzUmVxdWVzdBI+CgZldmVudHMYASADKAsyLi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlB1Ymxpc2hFdmVudFJlcXVlc3QSEwoGYXRvbWljGAIgASgISACIAQFCCQoHX2F0b21pYyJSChVQdWJsaXNoRXZlbnRzUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaFJlc3VsdCJMCg1QdWJsaXNoUmVzdWx0EgwKAmlkGAEgASgESAASIwoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJiChRQdWJsaXNoU3RyZWFtUmVxdWVzdBILCgN0YWcYASABKAQSPQoFZXZlbnQYAiABKAsyLi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlB1Ymxpc2hFdmVudFJlcXVlc3QiYQoVUHVibGlzaFN0cmVhbVJlc3BvbnNlEgsKA3RhZxgBIAEoBBIMCgJpZBgCIAEoBEgAEiMKBWVycm9yGAMgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIICgZyZXN1bHQi3QEKEVJlYWRFdmVudHNSZXF1ZXN0Eg4KBnN0cmVhbRgBIAEoCRIQCghzdWJqZWN0cxgCIAMoCRI7CgRmcm9tGAMgASgLMigud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5TdHJlYW1Qb2ludGVySACIAQESEgoFbGltaXQYBCABKARIAYgBARITCgZmb2xsb3cYBSABKAhIAogBARIVCghiYWNrd2FyZBgGIAEoCEgDiAEBQgcKBV9mcm9tQggKBl9saW1pdEIJCgdfZm9sbG93QgsKCV9iYWNrd2FyZCK9AQoSUmVhZEV2ZW50c1Jlc3BvbnNlEjEKBWV2ZW50GAEgASgLMiAud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudEgAEksKCWNhdWdodF91cBgCIAEoCzI2LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUmVhZEV2ZW50c1Jlc3BvbnNlLkNhdWdodFVwSAAaGwoIQ2F1Z2h0VXASDwoHbGFzdF9pZBgBIAEoBEIKCghyZXNwb25zZSJGChtDYW5jZWxTY2hlZHVsZWRFdmVudFJlcXVlc3QSDgoGc3RyZWFtGAEgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgCIAEoCSIxChxDYW5jZWxTY2hlZHVsZWRFdmVudFJlc3BvbnNlEhEKCWNhbmNlbGxlZBgBIAEoCCJTCg9HZXRFdmVudFJlcXVlc3QSDgoGc3RyZWFtGAEgASgJEgwKAmlkGAIgASgESAASGQoPbGFzdF9vZl9zdWJqZWN0GAMgASgJSABCBwoFZXZlbnQiQwoQR2V0RXZlbnRSZXNwb25zZRIvCgVldmVudBgBIAEoCzIgLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnQi7AUKDUV2ZW50c1JlcXVlc3QSRwoJc3Vic2NyaWJlGAEgASgLMjIud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXF1ZXN0LlN1YnNjcmliZUgAEjsKA2FjaxgCIAEoCzIsLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVxdWVzdC5BY2tIABJBCgZyZWplY3QYAyABKAsyLy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1JlcXVlc3QuUmVqZWN0SAASPQoEcGluZxgEIAEoCzItLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVxdWVzdC5QaW5nSAAagwIKCVN1YnNjcmliZRIOCgZzdHJlYW0YASABKAkSEAoIY29uc3VtZXIYAiABKAkSIgoVbWF4X3Byb2Nlc3NpbmdfZXZlbnRzGAQgASgESACIAQESIQoUbWF4X3Byb2Nlc3NpbmdfYnl0ZXMYZCABKARIAYgBARIWCgltYXhfYmF0Y2gYZSABKA1IAogBARIbCg5zdGF0dXNfdXBkYXRlcxhmIAEoCEgDiAEBQhgKFl9tYXhfcHJvY2Vzc2luZ19ldmVudHNCFwoVX21heF9wcm9jZXNzaW5nX2J5dGVzQgwKCl9tYXhfYmF0Y2hCEQoPX3N0YXR1c191cGRhdGVzSgQIAxAEGhIKA0FjaxILCgNpZHMYASADKAQamAEKBlJlamVjdBILCgNpZHMYASADKAQSGAoLcGVybWFuZW50bHkYAiABKAhIAIgBARItCgVkZWxheRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgBiAEBEhMKBnJlYXNvbhhkIAEoCUgCiAEBQg4KDF9wZXJtYW5lbnRseUIICgZfZGVsYXlCCQoHX3JlYXNvbhoTCgRQaW5nEgsKA2lkcxgBIAMoBEIJCgdyZXF1ZXN0IqsHCg5FdmVudHNSZXNwb25zZRIxCgVldmVudBgBIAEoCzIgLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRIABJKCgpzdWJzY3JpYmVkGAIgASgLMjQud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXNwb25zZS5TdWJzY3JpYmVkSAASVQoQYWNrX2NvbmZpcm1hdGlvbhgDIAEoCzI5LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVzcG9uc2UuQWNrQ29uZmlybWF0aW9uSAASWwoTcmVqZWN0X2NvbmZpcm1hdGlvbhgEIAEoCzI8LndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRXZlbnRzUmVzcG9uc2UuUmVqZWN0Q29uZmlybWF0aW9uSAASVwoRcGluZ19jb25maXJtYXRpb24YBSABKAsyOi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1Jlc3BvbnNlLlBpbmdDb25maXJtYXRpb25IABJCCgZldmVudHMYZCABKAsyMC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1Jlc3BvbnNlLkV2ZW50c0gAEj8KBnN0YXR1cxhlIAEoCzItLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuU3Vic2NyaXB0aW9uU3RhdHVzSAAaQwoKU3Vic2NyaWJlZBI1ChJwcm9jZXNzaW5nX3RpbWVvdXQYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aUQoPQWNrQ29uZmlybWF0aW9uEgsKA2lkcxgBIAMoBBITCgtpbnZhbGlkX2lkcxgCIAMoBBIcChR0ZW1wb3JhcnlfZmFpbGVkX2lkcxgDIAMoBBpUChJSZWplY3RDb25maXJtYXRpb24SCwoDaWRzGAEgAygEEhMKC2ludmFsaWRfaWRzGAIgAygEEhwKFHRlbXBvcmFyeV9mYWlsZWRfaWRzGAMgAygEGlIKEFBpbmdDb25maXJtYXRpb24SCwoDaWRzGAEgAygEEhMKC2ludmFsaWRfaWRzGAIgAygEEhwKFHRlbXBvcmFyeV9mYWlsZWRfaWRzGAMgAygEGjoKBkV2ZW50cxIwCgZldmVudHMYASADKAsyIC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50QgoKCHJlc3BvbnNlIssBChJTdWJzY3JpcHRpb25TdGF0dXMSQgoFc3RhdGUYASABKA4yMy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlN1YnNjcmlwdGlvblN0YXR1cy5TdGF0ZSJxCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhAKDFNUQVRFX0FDVElWRRABEhYKElNUQVRFX0RJU0NPTk5FQ1RFRBADEhMKD1NUQVRFX0NBVUdIVF9VUBAEEhIKDlNUQVRFX0RSQUlOSU5HEAUifgoNU3RyZWFtUG9pbnRlchIPCgVzdGFydBgBIAEoCEgAEg0KA2VuZBgCIAEoCEgAEioKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASEAoGb2Zmc2V0GAUgASgESABCCQoHcG9pbnRlckoECAQQBSKXAQoFRXZlbnQSCgoCaWQYASABKAQSDwoHc3ViamVjdBgCIAEoCRIzCgdoZWFkZXJzGAMgASgLMiIud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5IZWFkZXJzEiIKBGRhdGEYBCABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EhgKEGRlbGl2ZXJ5X2F0dGVtcHQYBSABKAQiuwIKB0hlYWRlcnMSLQoJdGltZXN0YW1wGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIcCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlIAIgBARIZCgx0cmFjZV9wYXJlbnQYAyABKAlIAYgBARIYCgt0cmFjZV9zdGF0ZRgEIAEoCUgCiAEBEkYKCmF0dHJpYnV0ZXMYZCADKAsyMi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkhlYWRlcnMuQXR0cmlidXRlc0VudHJ5GjEKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQhIKEF9pZGVtcG90ZW5jeV9rZXlCDwoNX3RyYWNlX3BhcmVudEIOCgxfdHJhY2Vfc3RhdGUqhAEKE0V4cGVjdGVkTGFzdElkU2NvcGUSJgoiRVhQRUNURURfTEFTVF9JRF9TQ09QRV9VTlNQRUNJRklFRBAAEiIKHkVYUEVDVEVEX0xBU1RfSURfU0NPUEVfU1VCSkVDVBABEiEKHUVYUEVDVEVEX0xBU1RfSURfU0NPUEVfU1RSRUFNEAIy2goKDUV2ZW50c1NlcnZpY2USbwoMRW5zdXJlU3RyZWFtEi4ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXF1ZXN0Gi8ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVTdHJlYW1SZXNwb25zZRJ1Cg5FbnN1cmVDb25zdW1lchIwLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuRW5zdXJlQ29uc3VtZXJSZXF1ZXN0GjEud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FbnN1cmVDb25zdW1lclJlc3BvbnNlEnUKDkRlbGV0ZUNvbnN1bWVyEjAud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5EZWxldGVDb25zdW1lclJlcXVlc3QaMS53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkRlbGV0ZUNvbnN1bWVyUmVzcG9uc2USbwoMUHVibGlzaEV2ZW50Ei4ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoRXZlbnRSZXF1ZXN0Gi8ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoRXZlbnRSZXNwb25zZRJqCgdQdWJsaXNoEi4ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoRXZlbnRSZXF1ZXN0Gi8ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoRXZlbnRSZXNwb25zZRJhCgZFdmVudHMSKC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1JlcXVlc3QaKS53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkV2ZW50c1Jlc3BvbnNlKAEwARJiCgdDb25zdW1lEigud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXF1ZXN0Gikud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5FdmVudHNSZXNwb25zZSgBMAEScgoNUHVibGlzaEV2ZW50cxIvLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaEV2ZW50c1JlcXVlc3QaMC53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLlB1Ymxpc2hFdmVudHNSZXNwb25zZRJ2Cg1QdWJsaXNoU3RyZWFtEi8ud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5QdWJsaXNoU3RyZWFtUmVxdWVzdBowLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUHVibGlzaFN0cmVhbVJlc3BvbnNlKAEwARJrCgpSZWFkRXZlbnRzEiwud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5SZWFkRXZlbnRzUmVxdWVzdBotLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuUmVhZEV2ZW50c1Jlc3BvbnNlMAEShwEKFENhbmNlbFNjaGVkdWxlZEV2ZW50EjYud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMS5DYW5jZWxTY2hlZHVsZWRFdmVudFJlcXVlc3QaNy53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkNhbmNlbFNjaGVkdWxlZEV2ZW50UmVzcG9uc2USYwoIR2V0RXZlbnQSKi53aW5kc2hpZnQuZXZlbnRzLnYxYWxwaGExLkdldEV2ZW50UmVxdWVzdBorLndpbmRzaGlmdC5ldmVudHMudjFhbHBoYTEuR2V0RXZlbnRSZXNwb25zZUJqCh1kZXYud2luZHNoaWZ0LmV2ZW50cy52MWFscGhhMUILRXZlbnRzUHJvdG9QAVo6d2luZHNoaWZ0LmRldi9nZW4vd2luZHNoaWZ0L2V2ZW50cy92MWFscGhhMTtldmVudHN2MWFscGhhMWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * Asks for a stream with this configuration.
@@ -107,6 +109,33 @@ export type EnsureStreamRequest = Message<"windshift.events.v1alpha1.EnsureStrea
    * @generated from field: optional uint32 max_event_size = 8;
    */
   maxEventSize?: number | undefined;
+
+  /**
+   * Whether events may have a `time_to_live` of their own. Unset: an existing stream keeps what it has, a new one has it
+   * off. It cannot be switched off again: `false` for a stream that has it is `FAILED_PRECONDITION`, and so is `true` for a
+   * mirror and on NATS before 2.11.
+   *
+   * @generated from field: optional bool allow_time_to_live = 100;
+   */
+  allowTimeToLive?: boolean | undefined;
+
+  /**
+   * Whether events may be scheduled with `deliver_at`; this brings `allow_time_to_live` along. Unset: an existing stream
+   * keeps what it has, a new one has it off. It cannot be switched off again: `false` for a stream that has it is
+   * `FAILED_PRECONDITION`, and so is `true` for a mirror or an aggregate and on NATS before 2.12. Schedules wait under the
+   * subject `ws-schedules.<stream>.*`, which is added to the stream's.
+   *
+   * @generated from field: optional bool allow_scheduling = 101;
+   */
+  allowScheduling?: boolean | undefined;
+
+  /**
+   * Whether events may be published together, all or none (`PublishEventsRequest.atomic`). Unset: an existing stream keeps
+   * what it has, a new one has it off. `true` is `FAILED_PRECONDITION` for a mirror and on NATS before 2.12.
+   *
+   * @generated from field: optional bool allow_atomic = 102;
+   */
+  allowAtomic?: boolean | undefined;
 };
 
 /**
@@ -390,6 +419,68 @@ export const EnsureStreamResponseSchema: GenMessage<EnsureStreamResponse> = /*@_
   messageDesc(file_windshift_events_v1alpha1_events, 1);
 
 /**
+ * How often an event is delivered, how fast, and what becomes of it then.
+ *
+ * @generated from message windshift.events.v1alpha1.DeliveryPolicy
+ */
+export type DeliveryPolicy = Message<"windshift.events.v1alpha1.DeliveryPolicy"> & {
+  /**
+   * Number of deliveries of an event after which it is given up, whether they ended by a reject or by the processing
+   * timeout. It goes to the dead letters, or without `dead_letter` is dropped. Unset or 0: no limit. What a server hands
+   * back when it drains counts as well, so less than 3 gives up events that were never processed.
+   *
+   * @generated from field: optional uint32 max_attempts = 1;
+   */
+  maxAttempts?: number | undefined;
+
+  /**
+   * How long an event that was rejected without a `delay` waits, by attempt: the first for the first delivery, the last for
+   * all after it. None: it is delivered again at once. A negative one, one above 292 years, and more than 100 of them are
+   * `INVALID_ARGUMENT`.
+   *
+   * @generated from field: repeated google.protobuf.Duration backoff = 2;
+   */
+  backoff: Duration[];
+
+  /**
+   * Where events go that are given up or rejected permanently. Unset: nowhere, they are dropped.
+   *
+   * @generated from field: optional windshift.events.v1alpha1.DeadLetterPolicy dead_letter = 3;
+   */
+  deadLetter?: DeadLetterPolicy | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.DeliveryPolicy.
+ * Use `create(DeliveryPolicySchema)` to create a new message.
+ */
+export const DeliveryPolicySchema: GenMessage<DeliveryPolicy> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 2);
+
+/**
+ * Where a consumer's dead letters go.
+ *
+ * @generated from message windshift.events.v1alpha1.DeadLetterPolicy
+ */
+export type DeadLetterPolicy = Message<"windshift.events.v1alpha1.DeadLetterPolicy"> & {
+  /**
+   * Name of the stream that keeps them, made when the consumer is ensured, with the storage and replicas of the consumer's
+   * stream. Unset or empty: the stream's name and `-dead-letters`. Not valid, or the consumer's own stream:
+   * `INVALID_ARGUMENT`; a stream that is there and collects other subjects: `FAILED_PRECONDITION`.
+   *
+   * @generated from field: optional string stream = 1;
+   */
+  stream?: string | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.DeadLetterPolicy.
+ * Use `create(DeadLetterPolicySchema)` to create a new message.
+ */
+export const DeadLetterPolicySchema: GenMessage<DeadLetterPolicy> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 3);
+
+/**
  * Asks for a consumer of a stream.
  *
  * @generated from message windshift.events.v1alpha1.EnsureConsumerRequest
@@ -435,12 +526,29 @@ export type EnsureConsumerRequest = Message<"windshift.events.v1alpha1.EnsureCon
   processingTimeout?: Duration | undefined;
 
   /**
+   * What becomes of events that fail. Unset: an existing consumer keeps its policy, a new one has none: rejected events are
+   * delivered again at once, for ever. An empty policy removes the one it has. A change applies to open subscriptions
+   * within 5 s. Dead letters need a `name`: without one they are `INVALID_ARGUMENT`.
+   *
+   * @generated from field: optional windshift.events.v1alpha1.DeliveryPolicy delivery_policy = 100;
+   */
+  deliveryPolicy?: DeliveryPolicy | undefined;
+
+  /**
    * Number of events that all subscriptions of the consumer together may hold unsettled; rejected ones that wait for their
    * delay count too. Unset: an existing consumer keeps its limit, a new one has none. 0: no limit, and so from 2^63 on.
    *
    * @generated from field: optional uint64 max_processing_events = 101;
    */
   maxProcessingEvents?: bigint | undefined;
+
+  /**
+   * Time without a subscriber after which the consumer is removed. Unset: an existing consumer keeps its own, a new one has
+   * 30 days with a `name` and 1 hour without. Zero, a negative one, or one below 1 s is `INVALID_ARGUMENT`.
+   *
+   * @generated from field: optional google.protobuf.Duration inactive_threshold = 103;
+   */
+  inactiveThreshold?: Duration | undefined;
 };
 
 /**
@@ -448,7 +556,7 @@ export type EnsureConsumerRequest = Message<"windshift.events.v1alpha1.EnsureCon
  * Use `create(EnsureConsumerRequestSchema)` to create a new message.
  */
 export const EnsureConsumerRequestSchema: GenMessage<EnsureConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 2);
+  messageDesc(file_windshift_events_v1alpha1_events, 4);
 
 /**
  * The consumer is there.
@@ -469,7 +577,7 @@ export type EnsureConsumerResponse = Message<"windshift.events.v1alpha1.EnsureCo
  * Use `create(EnsureConsumerResponseSchema)` to create a new message.
  */
 export const EnsureConsumerResponseSchema: GenMessage<EnsureConsumerResponse> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 3);
+  messageDesc(file_windshift_events_v1alpha1_events, 5);
 
 /**
  * Names the consumer to remove.
@@ -498,7 +606,7 @@ export type DeleteConsumerRequest = Message<"windshift.events.v1alpha1.DeleteCon
  * Use `create(DeleteConsumerRequestSchema)` to create a new message.
  */
 export const DeleteConsumerRequestSchema: GenMessage<DeleteConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 4);
+  messageDesc(file_windshift_events_v1alpha1_events, 6);
 
 /**
  * The consumer is gone.
@@ -513,7 +621,7 @@ export type DeleteConsumerResponse = Message<"windshift.events.v1alpha1.DeleteCo
  * Use `create(DeleteConsumerResponseSchema)` to create a new message.
  */
 export const DeleteConsumerResponseSchema: GenMessage<DeleteConsumerResponse> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 5);
+  messageDesc(file_windshift_events_v1alpha1_events, 7);
 
 /**
  * One event to store.
@@ -563,6 +671,44 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
    * @generated from field: optional uint64 expected_last_id = 5;
    */
   expectedLastId?: bigint | undefined;
+
+  /**
+   * Carried with the event, for its readers; the server does not look at them. They are stored as NATS headers under their
+   * own names, so those of CloudEvents (`ce-*`) work with other tools. Names: 1 to 256 visible ASCII characters without
+   * `:`, compared without case; names that begin with `Nats-` or `WS-` are reserved. Values: text without line breaks and
+   * control characters; blanks at their ends are lost. Names and values have 16 KiB in all. Anything else, and names that
+   * differ only by case, are `INVALID_ARGUMENT`.
+   *
+   * @generated from field: map<string, string> attributes = 100;
+   */
+  attributes: { [key: string]: string };
+
+  /**
+   * Removes the event this long after it was stored (with `deliver_at`: after it has appeared). Unset: never for this
+   * reason. At least 1 s, else `INVALID_ARGUMENT`; fractions of a second are rounded up. A stream without
+   * `allow_time_to_live` is `FAILED_PRECONDITION`.
+   *
+   * @generated from field: optional google.protobuf.Duration time_to_live = 101;
+   */
+  timeToLive?: Duration | undefined;
+
+  /**
+   * Stores the event now, and lets it appear on its subject at this time: only then it gets an id and is delivered. Unset,
+   * and in the past: at once. Up to 2262-01-01; later is `INVALID_ARGUMENT`. A stream without `allow_scheduling` is
+   * `FAILED_PRECONDITION`, also for a time in the past. With an `idempotency_key` the same event is scheduled once, and can
+   * be cancelled.
+   *
+   * @generated from field: optional google.protobuf.Timestamp deliver_at = 102;
+   */
+  deliverAt?: Timestamp | undefined;
+
+  /**
+   * What `expected_last_id` compares with. Unset: the last event of the same subject. A number that the enum does not have,
+   * and a scope without `expected_last_id`, are `INVALID_ARGUMENT`.
+   *
+   * @generated from field: optional windshift.events.v1alpha1.ExpectedLastIdScope expected_last_id_scope = 103;
+   */
+  expectedLastIdScope?: ExpectedLastIdScope | undefined;
 };
 
 /**
@@ -570,7 +716,7 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
  * Use `create(PublishEventRequestSchema)` to create a new message.
  */
 export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 6);
+  messageDesc(file_windshift_events_v1alpha1_events, 8);
 
 /**
  * The event is stored.
@@ -579,7 +725,8 @@ export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__P
  */
 export type PublishEventResponse = Message<"windshift.events.v1alpha1.PublishEventResponse"> & {
   /**
-   * Id of the event: its sequence in the stream, from 1 on. `Event.id` is the same number.
+   * Id of the event: its sequence in the stream, from 1 on. `Event.id` is the same number. 0 for an event that is scheduled
+   * (`deliver_at`): it gets its id when it appears.
    *
    * @generated from field: uint64 id = 1;
    */
@@ -591,7 +738,395 @@ export type PublishEventResponse = Message<"windshift.events.v1alpha1.PublishEve
  * Use `create(PublishEventResponseSchema)` to create a new message.
  */
 export const PublishEventResponseSchema: GenMessage<PublishEventResponse> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 7);
+  messageDesc(file_windshift_events_v1alpha1_events, 9);
+
+/**
+ * Several events to store.
+ *
+ * @generated from message windshift.events.v1alpha1.PublishEventsRequest
+ */
+export type PublishEventsRequest = Message<"windshift.events.v1alpha1.PublishEventsRequest"> & {
+  /**
+   * The events. None: `INVALID_ARGUMENT`.
+   *
+   * @generated from field: repeated windshift.events.v1alpha1.PublishEventRequest events = 1;
+   */
+  events: PublishEventRequest[];
+
+  /**
+   * True: all in one stream, or none. Unset: false, each by itself.
+   *
+   * @generated from field: optional bool atomic = 2;
+   */
+  atomic?: boolean | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.PublishEventsRequest.
+ * Use `create(PublishEventsRequestSchema)` to create a new message.
+ */
+export const PublishEventsRequestSchema: GenMessage<PublishEventsRequest> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 10);
+
+/**
+ * What became of several events.
+ *
+ * @generated from message windshift.events.v1alpha1.PublishEventsResponse
+ */
+export type PublishEventsResponse = Message<"windshift.events.v1alpha1.PublishEventsResponse"> & {
+  /**
+   * One for each event, in their order. With `atomic` none has an error.
+   *
+   * @generated from field: repeated windshift.events.v1alpha1.PublishResult results = 1;
+   */
+  results: PublishResult[];
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.PublishEventsResponse.
+ * Use `create(PublishEventsResponseSchema)` to create a new message.
+ */
+export const PublishEventsResponseSchema: GenMessage<PublishEventsResponse> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 11);
+
+/**
+ * What became of one event.
+ *
+ * @generated from message windshift.events.v1alpha1.PublishResult
+ */
+export type PublishResult = Message<"windshift.events.v1alpha1.PublishResult"> & {
+  /**
+   * Either.
+   *
+   * @generated from oneof windshift.events.v1alpha1.PublishResult.result
+   */
+  result: {
+    /**
+     * It is stored under this id, or scheduled (0).
+     *
+     * @generated from field: uint64 id = 1;
+     */
+    value: bigint;
+    case: "id";
+  } | {
+    /**
+     * It is not stored, or with `outcome` `unknown` may be: what `PublishEvent` would have failed with.
+     *
+     * @generated from field: google.rpc.Status error = 2;
+     */
+    value: Status;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.PublishResult.
+ * Use `create(PublishResultSchema)` to create a new message.
+ */
+export const PublishResultSchema: GenMessage<PublishResult> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 12);
+
+/**
+ * One event to store, of many.
+ *
+ * @generated from message windshift.events.v1alpha1.PublishStreamRequest
+ */
+export type PublishStreamRequest = Message<"windshift.events.v1alpha1.PublishStreamRequest"> & {
+  /**
+   * What its answer shall be known by. Any number; the server does not compare it with others.
+   *
+   * @generated from field: uint64 tag = 1;
+   */
+  tag: bigint;
+
+  /**
+   * The event. Missing: its answer is `INVALID_ARGUMENT`.
+   *
+   * @generated from field: windshift.events.v1alpha1.PublishEventRequest event = 2;
+   */
+  event?: PublishEventRequest | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.PublishStreamRequest.
+ * Use `create(PublishStreamRequestSchema)` to create a new message.
+ */
+export const PublishStreamRequestSchema: GenMessage<PublishStreamRequest> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 13);
+
+/**
+ * What became of one event, of many.
+ *
+ * @generated from message windshift.events.v1alpha1.PublishStreamResponse
+ */
+export type PublishStreamResponse = Message<"windshift.events.v1alpha1.PublishStreamResponse"> & {
+  /**
+   * The tag that the event was sent with.
+   *
+   * @generated from field: uint64 tag = 1;
+   */
+  tag: bigint;
+
+  /**
+   * Either.
+   *
+   * @generated from oneof windshift.events.v1alpha1.PublishStreamResponse.result
+   */
+  result: {
+    /**
+     * It is stored under this id, or scheduled (0).
+     *
+     * @generated from field: uint64 id = 2;
+     */
+    value: bigint;
+    case: "id";
+  } | {
+    /**
+     * It is not stored, or with `outcome` `unknown` may be: what `PublishEvent` would have failed with.
+     *
+     * @generated from field: google.rpc.Status error = 3;
+     */
+    value: Status;
+    case: "error";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.PublishStreamResponse.
+ * Use `create(PublishStreamResponseSchema)` to create a new message.
+ */
+export const PublishStreamResponseSchema: GenMessage<PublishStreamResponse> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 14);
+
+/**
+ * Asks for events of a stream.
+ *
+ * @generated from message windshift.events.v1alpha1.ReadEventsRequest
+ */
+export type ReadEventsRequest = Message<"windshift.events.v1alpha1.ReadEventsRequest"> & {
+  /**
+   * Name of the stream. Required; missing or not valid: `INVALID_ARGUMENT`; no such stream: `NOT_FOUND`.
+   *
+   * @generated from field: string stream = 1;
+   */
+  stream: string;
+
+  /**
+   * Only events of these subjects; wildcards are allowed. None: all. More than 1,000, one that is not valid, and subjects
+   * that overlap each other are `INVALID_ARGUMENT`.
+   *
+   * @generated from field: repeated string subjects = 2;
+   */
+  subjects: string[];
+
+  /**
+   * Where to begin. Unset: at the start, or with `backward` at the end. `offset` is inclusive in both directions.
+   *
+   * @generated from field: optional windshift.events.v1alpha1.StreamPointer from = 3;
+   */
+  from?: StreamPointer | undefined;
+
+  /**
+   * End the call after this many events, with `follow` too. Unset or 0: no limit.
+   *
+   * @generated from field: optional uint64 limit = 4;
+   */
+  limit?: bigint | undefined;
+
+  /**
+   * True: go on with events that are stored from now on, until the client leaves. Unset: false, the call ends with what was
+   * stored when it began.
+   *
+   * @generated from field: optional bool follow = 5;
+   */
+  follow?: boolean | undefined;
+
+  /**
+   * True: newest first. Unset: false. True together with `follow` is `INVALID_ARGUMENT`.
+   *
+   * @generated from field: optional bool backward = 6;
+   */
+  backward?: boolean | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.ReadEventsRequest.
+ * Use `create(ReadEventsRequestSchema)` to create a new message.
+ */
+export const ReadEventsRequestSchema: GenMessage<ReadEventsRequest> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 15);
+
+/**
+ * An event that was read, or the news that there is no more for now.
+ *
+ * @generated from message windshift.events.v1alpha1.ReadEventsResponse
+ */
+export type ReadEventsResponse = Message<"windshift.events.v1alpha1.ReadEventsResponse"> & {
+  /**
+   * Either.
+   *
+   * @generated from oneof windshift.events.v1alpha1.ReadEventsResponse.response
+   */
+  response: {
+    /**
+     * An event; its `delivery_attempt` is 0.
+     *
+     * @generated from field: windshift.events.v1alpha1.Event event = 1;
+     */
+    value: Event;
+    case: "event";
+  } | {
+    /**
+     * With `follow`: sent once.
+     *
+     * @generated from field: windshift.events.v1alpha1.ReadEventsResponse.CaughtUp caught_up = 2;
+     */
+    value: ReadEventsResponse_CaughtUp;
+    case: "caughtUp";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.ReadEventsResponse.
+ * Use `create(ReadEventsResponseSchema)` to create a new message.
+ */
+export const ReadEventsResponseSchema: GenMessage<ReadEventsResponse> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 16);
+
+/**
+ * Everything that was stored when the call began has been sent.
+ *
+ * @generated from message windshift.events.v1alpha1.ReadEventsResponse.CaughtUp
+ */
+export type ReadEventsResponse_CaughtUp = Message<"windshift.events.v1alpha1.ReadEventsResponse.CaughtUp"> & {
+  /**
+   * Id of the stream's last event at that time; 0 when it had none yet.
+   *
+   * @generated from field: uint64 last_id = 1;
+   */
+  lastId: bigint;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.ReadEventsResponse.CaughtUp.
+ * Use `create(ReadEventsResponse_CaughtUpSchema)` to create a new message.
+ */
+export const ReadEventsResponse_CaughtUpSchema: GenMessage<ReadEventsResponse_CaughtUp> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 16, 0);
+
+/**
+ * Names the scheduled event to take back.
+ *
+ * @generated from message windshift.events.v1alpha1.CancelScheduledEventRequest
+ */
+export type CancelScheduledEventRequest = Message<"windshift.events.v1alpha1.CancelScheduledEventRequest"> & {
+  /**
+   * Name of the stream. Required; missing or not valid: `INVALID_ARGUMENT`; no such stream: `NOT_FOUND`.
+   *
+   * @generated from field: string stream = 1;
+   */
+  stream: string;
+
+  /**
+   * The key that it was scheduled with. Required; missing or longer than 8,192 characters: `INVALID_ARGUMENT`.
+   *
+   * @generated from field: string idempotency_key = 2;
+   */
+  idempotencyKey: string;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.CancelScheduledEventRequest.
+ * Use `create(CancelScheduledEventRequestSchema)` to create a new message.
+ */
+export const CancelScheduledEventRequestSchema: GenMessage<CancelScheduledEventRequest> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 17);
+
+/**
+ * Whether it was taken back.
+ *
+ * @generated from message windshift.events.v1alpha1.CancelScheduledEventResponse
+ */
+export type CancelScheduledEventResponse = Message<"windshift.events.v1alpha1.CancelScheduledEventResponse"> & {
+  /**
+   * True: it was waiting, and will not appear. False: nothing is scheduled under that key, or not any more.
+   *
+   * @generated from field: bool cancelled = 1;
+   */
+  cancelled: boolean;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.CancelScheduledEventResponse.
+ * Use `create(CancelScheduledEventResponseSchema)` to create a new message.
+ */
+export const CancelScheduledEventResponseSchema: GenMessage<CancelScheduledEventResponse> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 18);
+
+/**
+ * Names one event.
+ *
+ * @generated from message windshift.events.v1alpha1.GetEventRequest
+ */
+export type GetEventRequest = Message<"windshift.events.v1alpha1.GetEventRequest"> & {
+  /**
+   * Name of the stream. Required; missing or not valid: `INVALID_ARGUMENT`; no such stream: `NOT_FOUND`.
+   *
+   * @generated from field: string stream = 1;
+   */
+  stream: string;
+
+  /**
+   * Which one. Required: without one of these the request is `INVALID_ARGUMENT`.
+   *
+   * @generated from oneof windshift.events.v1alpha1.GetEventRequest.event
+   */
+  event: {
+    /**
+     * The one with this id. 0 is `INVALID_ARGUMENT`.
+     *
+     * @generated from field: uint64 id = 2;
+     */
+    value: bigint;
+    case: "id";
+  } | {
+    /**
+     * The last one of this subject, without wildcards.
+     *
+     * @generated from field: string last_of_subject = 3;
+     */
+    value: string;
+    case: "lastOfSubject";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.GetEventRequest.
+ * Use `create(GetEventRequestSchema)` to create a new message.
+ */
+export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 19);
+
+/**
+ * The event.
+ *
+ * @generated from message windshift.events.v1alpha1.GetEventResponse
+ */
+export type GetEventResponse = Message<"windshift.events.v1alpha1.GetEventResponse"> & {
+  /**
+   * Always set; its `delivery_attempt` is 0.
+   *
+   * @generated from field: windshift.events.v1alpha1.Event event = 1;
+   */
+  event?: Event | undefined;
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.GetEventResponse.
+ * Use `create(GetEventResponseSchema)` to create a new message.
+ */
+export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 20);
 
 /**
  * What a client sends during a subscription: `subscribe` first, then any number of the others.
@@ -644,7 +1179,7 @@ export type EventsRequest = Message<"windshift.events.v1alpha1.EventsRequest"> &
  * Use `create(EventsRequestSchema)` to create a new message.
  */
 export const EventsRequestSchema: GenMessage<EventsRequest> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 8);
+  messageDesc(file_windshift_events_v1alpha1_events, 21);
 
 /**
  * Begins the subscription. It is the first message, and comes once; anything else first, or a second one, ends the call
@@ -686,6 +1221,14 @@ export type EventsRequest_Subscribe = Message<"windshift.events.v1alpha1.EventsR
   maxProcessingBytes?: bigint | undefined;
 
   /**
+   * Above 1: events come as `EventsResponse.events`, with up to so many in one message, and never as single `event`s. The
+   * server waits for no more than are there. Unset, 0 or 1: as single `event`s. Every other number is valid.
+   *
+   * @generated from field: optional uint32 max_batch = 101;
+   */
+  maxBatch?: number | undefined;
+
+  /**
    * True: the server also tells how the subscription fares, with `EventsResponse.status`. Unset: false.
    *
    * @generated from field: optional bool status_updates = 102;
@@ -698,7 +1241,7 @@ export type EventsRequest_Subscribe = Message<"windshift.events.v1alpha1.EventsR
  * Use `create(EventsRequest_SubscribeSchema)` to create a new message.
  */
 export const EventsRequest_SubscribeSchema: GenMessage<EventsRequest_Subscribe> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 8, 0);
+  messageDesc(file_windshift_events_v1alpha1_events, 21, 0);
 
 /**
  * These events are done: they are not delivered again.
@@ -720,7 +1263,7 @@ export type EventsRequest_Ack = Message<"windshift.events.v1alpha1.EventsRequest
  * Use `create(EventsRequest_AckSchema)` to create a new message.
  */
 export const EventsRequest_AckSchema: GenMessage<EventsRequest_Ack> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 8, 1);
+  messageDesc(file_windshift_events_v1alpha1_events, 21, 1);
 
 /**
  * These events could not be processed: deliver them again, or never again.
@@ -744,12 +1287,20 @@ export type EventsRequest_Reject = Message<"windshift.events.v1alpha1.EventsRequ
   permanently?: boolean | undefined;
 
   /**
-   * Wait this long before the next delivery. Unset: deliver again at once. Zero or a negative one ends the call with
-   * `INVALID_ARGUMENT`.
+   * Wait this long before the next delivery. Unset: deliver again at once, or after the time that the consumer's delivery
+   * policy says. Zero or a negative one ends the call with `INVALID_ARGUMENT`.
    *
    * @generated from field: optional google.protobuf.Duration delay = 3;
    */
   delay?: Duration | undefined;
+
+  /**
+   * Why, for the log and for the dead letter. At most 1,024 characters; a longer one ends the call with
+   * `INVALID_ARGUMENT`. Line breaks become blanks in the dead letter.
+   *
+   * @generated from field: optional string reason = 100;
+   */
+  reason?: string | undefined;
 };
 
 /**
@@ -757,7 +1308,7 @@ export type EventsRequest_Reject = Message<"windshift.events.v1alpha1.EventsRequ
  * Use `create(EventsRequest_RejectSchema)` to create a new message.
  */
 export const EventsRequest_RejectSchema: GenMessage<EventsRequest_Reject> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 8, 2);
+  messageDesc(file_windshift_events_v1alpha1_events, 21, 2);
 
 /**
  * These events are still being processed: their processing timeout starts again.
@@ -779,7 +1330,7 @@ export type EventsRequest_Ping = Message<"windshift.events.v1alpha1.EventsReques
  * Use `create(EventsRequest_PingSchema)` to create a new message.
  */
 export const EventsRequest_PingSchema: GenMessage<EventsRequest_Ping> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 8, 3);
+  messageDesc(file_windshift_events_v1alpha1_events, 21, 3);
 
 /**
  * What the server sends during a subscription: `subscribed` first, then events and confirmations as they come.
@@ -834,6 +1385,14 @@ export type EventsResponse = Message<"windshift.events.v1alpha1.EventsResponse">
     case: "pingConfirmation";
   } | {
     /**
+     * Several events to process, for a client that asked with `max_batch`.
+     *
+     * @generated from field: windshift.events.v1alpha1.EventsResponse.Events events = 100;
+     */
+    value: EventsResponse_Events;
+    case: "events";
+  } | {
+    /**
      * How the subscription fares, for a client that asked with `status_updates`.
      *
      * @generated from field: windshift.events.v1alpha1.SubscriptionStatus status = 101;
@@ -848,7 +1407,7 @@ export type EventsResponse = Message<"windshift.events.v1alpha1.EventsResponse">
  * Use `create(EventsResponseSchema)` to create a new message.
  */
 export const EventsResponseSchema: GenMessage<EventsResponse> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 9);
+  messageDesc(file_windshift_events_v1alpha1_events, 22);
 
 /**
  * The subscription has begun.
@@ -869,7 +1428,7 @@ export type EventsResponse_Subscribed = Message<"windshift.events.v1alpha1.Event
  * Use `create(EventsResponse_SubscribedSchema)` to create a new message.
  */
 export const EventsResponse_SubscribedSchema: GenMessage<EventsResponse_Subscribed> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 9, 0);
+  messageDesc(file_windshift_events_v1alpha1_events, 22, 0);
 
 /**
  * What became of the ids of one `ack`. Each is listed exactly once per mention.
@@ -905,7 +1464,7 @@ export type EventsResponse_AckConfirmation = Message<"windshift.events.v1alpha1.
  * Use `create(EventsResponse_AckConfirmationSchema)` to create a new message.
  */
 export const EventsResponse_AckConfirmationSchema: GenMessage<EventsResponse_AckConfirmation> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 9, 1);
+  messageDesc(file_windshift_events_v1alpha1_events, 22, 1);
 
 /**
  * What became of the ids of one `reject`. Each is listed exactly once per mention.
@@ -941,7 +1500,7 @@ export type EventsResponse_RejectConfirmation = Message<"windshift.events.v1alph
  * Use `create(EventsResponse_RejectConfirmationSchema)` to create a new message.
  */
 export const EventsResponse_RejectConfirmationSchema: GenMessage<EventsResponse_RejectConfirmation> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 9, 2);
+  messageDesc(file_windshift_events_v1alpha1_events, 22, 2);
 
 /**
  * What became of the ids of one `ping`. Each is listed exactly once per mention.
@@ -977,7 +1536,28 @@ export type EventsResponse_PingConfirmation = Message<"windshift.events.v1alpha1
  * Use `create(EventsResponse_PingConfirmationSchema)` to create a new message.
  */
 export const EventsResponse_PingConfirmationSchema: GenMessage<EventsResponse_PingConfirmation> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 9, 3);
+  messageDesc(file_windshift_events_v1alpha1_events, 22, 3);
+
+/**
+ * Several events to process, for a client that asked with `max_batch`.
+ *
+ * @generated from message windshift.events.v1alpha1.EventsResponse.Events
+ */
+export type EventsResponse_Events = Message<"windshift.events.v1alpha1.EventsResponse.Events"> & {
+  /**
+   * The events, at least one.
+   *
+   * @generated from field: repeated windshift.events.v1alpha1.Event events = 1;
+   */
+  events: Event[];
+};
+
+/**
+ * Describes the message windshift.events.v1alpha1.EventsResponse.Events.
+ * Use `create(EventsResponse_EventsSchema)` to create a new message.
+ */
+export const EventsResponse_EventsSchema: GenMessage<EventsResponse_Events> = /*@__PURE__*/
+  messageDesc(file_windshift_events_v1alpha1_events, 22, 4);
 
 /**
  * How a subscription fares. Each change is told once, in order with events.
@@ -998,7 +1578,7 @@ export type SubscriptionStatus = Message<"windshift.events.v1alpha1.Subscription
  * Use `create(SubscriptionStatusSchema)` to create a new message.
  */
 export const SubscriptionStatusSchema: GenMessage<SubscriptionStatus> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 10);
+  messageDesc(file_windshift_events_v1alpha1_events, 23);
 
 /**
  * What can be said of it.
@@ -1056,7 +1636,7 @@ export type SubscriptionStatus_State = (typeof SubscriptionStatus_State)[keyof t
  * Describes the enum windshift.events.v1alpha1.SubscriptionStatus.State.
  */
 export const SubscriptionStatus_StateSchema: GenEnum<SubscriptionStatus_State> = /*@__PURE__*/
-  enumDesc(file_windshift_events_v1alpha1_events, 10, 0);
+  enumDesc(file_windshift_events_v1alpha1_events, 23, 0);
 
 /**
  * A place in a stream.
@@ -1110,7 +1690,7 @@ export type StreamPointer = Message<"windshift.events.v1alpha1.StreamPointer"> &
  * Use `create(StreamPointerSchema)` to create a new message.
  */
 export const StreamPointerSchema: GenMessage<StreamPointer> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 11);
+  messageDesc(file_windshift_events_v1alpha1_events, 24);
 
 /**
  * One delivery of an event.
@@ -1149,7 +1729,7 @@ export type Event = Message<"windshift.events.v1alpha1.Event"> & {
   data?: Any | undefined;
 
   /**
-   * Which delivery this is, counted over all subscriptions of the consumer, from 1 on.
+   * Which delivery this is, counted over all subscriptions of the consumer, from 1 on; 0 where it was read without a consumer.
    *
    * @generated from field: uint64 delivery_attempt = 5;
    */
@@ -1161,7 +1741,7 @@ export type Event = Message<"windshift.events.v1alpha1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 12);
+  messageDesc(file_windshift_events_v1alpha1_events, 25);
 
 /**
  * What is known about an event besides its data.
@@ -1196,6 +1776,14 @@ export type Headers = Message<"windshift.events.v1alpha1.Headers"> & {
    * @generated from field: optional string trace_state = 4;
    */
   traceState?: string | undefined;
+
+  /**
+   * What its publisher gave it along, and what plain NATS tools set as headers; of a repeated header the first value. Those
+   * of NATS (`Nats-…`) and of this server (`WS-…`) are never among them. Blanks at the ends of values are lost.
+   *
+   * @generated from field: map<string, string> attributes = 100;
+   */
+  attributes: { [key: string]: string };
 };
 
 /**
@@ -1203,7 +1791,48 @@ export type Headers = Message<"windshift.events.v1alpha1.Headers"> & {
  * Use `create(HeadersSchema)` to create a new message.
  */
 export const HeadersSchema: GenMessage<Headers> = /*@__PURE__*/
-  messageDesc(file_windshift_events_v1alpha1_events, 13);
+  messageDesc(file_windshift_events_v1alpha1_events, 26);
+
+/**
+ * What `PublishEventRequest.expected_last_id` compares with.
+ *
+ * @generated from enum windshift.events.v1alpha1.ExpectedLastIdScope
+ */
+export const ExpectedLastIdScope = {
+  /**
+   * The default, which is `EXPECTED_LAST_ID_SCOPE_SUBJECT`.
+   *
+   * @generated from enum value: EXPECTED_LAST_ID_SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The last event of the same subject.
+   *
+   * @generated from enum value: EXPECTED_LAST_ID_SCOPE_SUBJECT = 1;
+   */
+  SUBJECT: 1,
+
+  /**
+   * The last event of the stream, of whatever subject.
+   *
+   * @generated from enum value: EXPECTED_LAST_ID_SCOPE_STREAM = 2;
+   */
+  STREAM: 2,
+} as const;
+
+/**
+ * What `PublishEventRequest.expected_last_id` compares with.
+ *
+ * @generated from enum windshift.events.v1alpha1.ExpectedLastIdScope
+ */
+export type ExpectedLastIdScope = (typeof ExpectedLastIdScope)[keyof typeof ExpectedLastIdScope] | UnknownEnum;
+
+/**
+ * Describes the enum windshift.events.v1alpha1.ExpectedLastIdScope.
+ */
+export const ExpectedLastIdScopeSchema: GenEnum<ExpectedLastIdScope> = /*@__PURE__*/
+  enumDesc(file_windshift_events_v1alpha1_events, 0);
 
 /**
  * Publishes events to streams and delivers them to consumers.
@@ -1319,6 +1948,85 @@ export const EventsService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof EventsRequestSchema;
     output: typeof EventsResponseSchema;
+  },
+  /**
+   * Stores several events with one call. Without `atomic` each is stored, or fails, by itself, and has a result of its own
+   * in the answer; events of one subject are stored in their order. With `atomic` all of them are stored in one stream, or
+   * none is.
+   *
+   * Errors: `INVALID_ARGUMENT` without events, and for more than 10,000 (`atomic`: 1,000). With `atomic` whatever is wrong
+   * with one event is the error of the call, with the event's index in `ErrorInfo.metadata["index"]` where it is known, and
+   * nothing is stored; besides the errors of `PublishEvent`: `ALREADY_EXISTS` when an `idempotency_key` is there twice or is
+   * stored already, `INVALID_ARGUMENT` for events of several streams and for `deliver_at`, `FAILED_PRECONDITION` when the
+   * stream does not have `allow_atomic`, or NATS is older than 2.12.
+   *
+   * @generated from rpc windshift.events.v1alpha1.EventsService.PublishEvents
+   */
+  publishEvents: {
+    methodKind: "unary";
+    input: typeof PublishEventsRequestSchema;
+    output: typeof PublishEventsResponseSchema;
+  },
+  /**
+   * Stores events as they come, each answered under its tag when JetStream has stored it. Events of one subject are stored
+   * in the order in which they were sent; answers come in any order. This is the fastest way to publish from one client.
+   *
+   * The server reads no further than it can store: gRPC's flow control holds back the client. An event that cannot be
+   * stored is answered with its error and never ends the call. After the client's half-close everything is answered, then
+   * the call ends with OK.
+   *
+   * Errors that end the call: `INVALID_ARGUMENT` for bytes that are not such a message; `UNAVAILABLE` when the server is
+   * draining, after everything that was read has been answered.
+   *
+   * @generated from rpc windshift.events.v1alpha1.EventsService.PublishStream
+   */
+  publishStream: {
+    methodKind: "bidi_streaming";
+    input: typeof PublishStreamRequestSchema;
+    output: typeof PublishStreamResponseSchema;
+  },
+  /**
+   * Reads events of a stream without a consumer: nothing is remembered, nothing has to be acknowledged. With `follow` it
+   * goes on with new events as they are stored, and survives an outage of NATS.
+   *
+   * The server reads ahead no further than the client reads. Schedules that wait, and events published again for one
+   * consumer (`AdminService.ReplayDeadLetters`), are not shown.
+   *
+   * Errors: `INVALID_ARGUMENT` for a name or subject that is not valid, for subjects that overlap each other, and for
+   * `backward` together with `follow`; `NOT_FOUND` when the stream does not exist, or is deleted during the call;
+   * `UNAVAILABLE` when NATS cannot be reached at the start, and when the server is draining.
+   *
+   * @generated from rpc windshift.events.v1alpha1.EventsService.ReadEvents
+   */
+  readEvents: {
+    methodKind: "server_streaming";
+    input: typeof ReadEventsRequestSchema;
+    output: typeof ReadEventsResponseSchema;
+  },
+  /**
+   * Takes back an event that was scheduled with `deliver_at` and has not appeared yet.
+   *
+   * Errors: `INVALID_ARGUMENT` for a name that is not valid and without a key; `NOT_FOUND` when the stream does not exist.
+   *
+   * @generated from rpc windshift.events.v1alpha1.EventsService.CancelScheduledEvent
+   */
+  cancelScheduledEvent: {
+    methodKind: "unary";
+    input: typeof CancelScheduledEventRequestSchema;
+    output: typeof CancelScheduledEventResponseSchema;
+  },
+  /**
+   * Reads one event of a stream, by its id or as the last one of a subject.
+   *
+   * Errors: `INVALID_ARGUMENT` for a name or subject that is not valid, for a subject with wildcards, without `event`, and
+   * for id 0; `NOT_FOUND` when the stream or the event does not exist.
+   *
+   * @generated from rpc windshift.events.v1alpha1.EventsService.GetEvent
+   */
+  getEvent: {
+    methodKind: "unary";
+    input: typeof GetEventRequestSchema;
+    output: typeof GetEventResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_windshift_events_v1alpha1_events, 0);
