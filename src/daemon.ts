@@ -4,13 +4,13 @@
  * Stopping: not ready → (delay for load balancers) → no new calls or events; unary calls finish; subscriptions get their
  * grace to settle what they hold, the rest is handed back for immediate redelivery → NATS is closed.
  */
-import { readFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
 import type { Config } from "./config/config.ts";
 import { Events } from "./events/events.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.ts";
 import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
-import type { Engine, EngineOptions } from "./grpc/engine/engine.ts";
+import type { Engine, EngineOptions, EngineTls } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { NativeEngine } from "./grpc/engine/native/server.ts";
 import { EventsService } from "./grpc/events-service.ts";
@@ -22,6 +22,7 @@ import { ReflectionService, reflectionHandlers } from "./grpc/reflection-service
 import { refusalReport } from "./grpc/refusals.ts";
 import { Router } from "./grpc/server.ts";
 import { registerStateService } from "./grpc/state-service.ts";
+import { type TlsFiles, readTls, watchTls } from "./grpc/tls-files.ts";
 import { type HealthServer, type ReadinessCheck, startHealthServer } from "./health/server.ts";
 import { Advisories } from "./nats/advisories.ts";
 import { JetStreamApi } from "./nats/api.ts";
@@ -118,6 +119,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     await watchNats(connection, api, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)),
   );
   const grpcPort = await listening("GRPC", config.grpc, () => engine.listen());
+  if (config.grpc.tls !== undefined) stack.use(renewTls(config.grpc.tls, engine, logger));
   stack.defer(() => engine.close());
   stack.defer(async () => {
     state.isDraining = true;
@@ -209,13 +211,27 @@ function createEngine({ grpc }: Config, hooks: EngineHooks): Engine {
   const options = { ...limits, ...hooks };
   const EngineOfChoice = grpc.engine === "native" ? NativeEngine : GrpcJsEngine;
   if (tls === undefined) return new EngineOfChoice(options);
-  return new EngineOfChoice({
-    ...options,
-    tls: {
-      cert: readFileSync(tls.certFile),
-      key: readFileSync(tls.keyFile),
-      ...(tls.clientCaFile === undefined ? {} : { clientCa: readFileSync(tls.clientCaFile) }),
+  return new EngineOfChoice({ ...options, tls: firstTls(tls) });
+}
+
+/** Files that cannot be used are told at the start, with the variables that name them. */
+function firstTls(files: TlsFiles): EngineTls {
+  try {
+    return readTls(files);
+  } catch (cause) {
+    throw new StartError(`GRPC_TLS_CERT_FILE, GRPC_TLS_KEY_FILE, GRPC_TLS_CLIENT_CA_FILE: ${String(cause)}`, { cause });
+  }
+}
+
+/** Certificates live shorter than servers. */
+function renewTls(files: TlsFiles, engine: Engine, logger: Logger): Disposable {
+  return watchTls(files, {
+    onRenewed: (tls) => {
+      engine.renewTls(tls);
+      logger.info({ validTo: new X509Certificate(tls.cert).validTo }, "took over the renewed TLS files");
     },
+    onFault: (error) =>
+      logger.error({ err: error }, "the changed TLS files cannot be used: those before stay in force"),
   });
 }
 

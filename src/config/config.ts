@@ -62,6 +62,7 @@ export interface Config {
           readonly certFile: string;
           readonly keyFile: string;
           readonly clientCaFile: string | undefined;
+          readonly clientCertificate: "required" | "optional";
         }
       | undefined;
   };
@@ -164,6 +165,7 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
               certFile: v.GRPC_TLS_CERT_FILE,
               keyFile: v.GRPC_TLS_KEY_FILE,
               clientCaFile: v.GRPC_TLS_CLIENT_CA_FILE,
+              clientCertificate: v.GRPC_TLS_CLIENT_CERTIFICATE as "required" | "optional",
             },
     },
     health: { host: v.HEALTH_HOST, port: v.HEALTH_PORT },

@@ -278,7 +278,7 @@ export const TABLE = [
     name: "GRPC_TLS_CERT_FILE",
     kind: "file",
     unset: "plain text",
-    description: "PEM file with the certificate of the gRPC server",
+    description: "PEM file with the certificate of the gRPC server; read again when it changes, as the two below",
   },
   {
     name: "GRPC_TLS_KEY_FILE",
@@ -288,7 +288,15 @@ export const TABLE = [
   {
     name: "GRPC_TLS_CLIENT_CA_FILE",
     kind: "file",
-    description: "PEM file with the authorities of client certificates, which are demanded then",
+    description: "PEM file with the authorities of client certificates, which are asked for then",
+  },
+  {
+    name: "GRPC_TLS_CLIENT_CERTIFICATE",
+    kind: "enum",
+    values: ["required", "optional"],
+    default: "required",
+    description:
+      "whether clients without a certificate are let in where there are authorities: `required` or `optional`",
   },
 
   {

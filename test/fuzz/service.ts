@@ -47,7 +47,7 @@ export class Service {
   }
 
   connect(wire: Wire): Connection {
-    return new Connection(wire.socket, {
+    return new Connection(wire.socket, undefined, {
       maxConcurrentStreams: MAX_STREAMS,
       maxHeaderBytes: MAX_METADATA_BYTES,
       newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services),

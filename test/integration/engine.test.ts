@@ -17,7 +17,7 @@ import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
-import { selfSigned } from "../support/certificate.ts";
+import { Authority, type KeyPair, selfSigned } from "../support/certificate.ts";
 import { CallError, Client, failure } from "../support/client.ts";
 import { Http2Peer, call as openCall, reset } from "../support/http2-peer.ts";
 
@@ -772,24 +772,39 @@ test("an address that is taken is an error at once", async () => {
 });
 
 describe("TLS", () => {
-  async function echo(port: number, secure: ReturnType<typeof credentials.createSsl>): Promise<Buffer> {
+  function connect(port: number, secure: ReturnType<typeof credentials.createSsl>): GrpcClient {
     const options: ClientOptions = { "grpc.use_local_subchannel_pool": 1 };
     const grpc = new GrpcClient(`${HOST}:${port}`, secure, options);
     onTestFinished(() => grpc.close());
-    const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+    return grpc;
+  }
+
+  async function echo(grpc: GrpcClient, path = "/test/Echo"): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
     const asIs = (bytes: Buffer): Buffer => bytes;
-    grpc.makeUnaryRequest("/test/Echo", asIs, asIs, Buffer.from("hello"), (error, response) =>
-      error === null ? resolve(response!) : reject(new CallError(error)),
+    grpc.makeUnaryRequest(path, asIs, asIs, Buffer.from("hello"), (error, response) =>
+      error === null ? resolve(response!.toString()) : reject(new CallError(error)),
     );
     return promise;
   }
+
+  /** `/test/Who` answers with the subject of the client's certificate. */
+  const who = (engine: Engine): void =>
+    engine.handle("/test/Who", {
+      kind: "unary",
+      handle: (call) => {
+        call.send(Buffer.from(call.peerCertificate?.subject ?? "nobody"));
+        call.end(OK);
+      },
+    });
 
   test("serves those who trust the certificate, and nobody in plain text", async ({ skip }) => {
     const pair = selfSigned();
     if (pair === undefined) return skip("there is no openssl to make a certificate with");
     const { port } = await start({ tls: pair });
-    expect(await echo(port, credentials.createSsl(pair.cert))).toEqual(Buffer.from("hello"));
-    expect(await failure(echo(port, credentials.createSsl()))).toMatchObject({ status: "UNAVAILABLE" });
+    expect(await echo(connect(port, credentials.createSsl(pair.cert)))).toBe("hello");
+    const untrusting = connect(port, credentials.createSsl());
+    expect(await failure(echo(untrusting))).toMatchObject({ status: "UNAVAILABLE" });
     expect(await failure(client(port).raw("/test/Echo", Buffer.of(1)))).toMatchObject({ status: "UNAVAILABLE" });
   });
 
@@ -798,12 +813,64 @@ describe("TLS", () => {
     const stranger = selfSigned();
     if (pair === undefined || stranger === undefined) return skip("there is no openssl to make a certificate with");
     const { port } = await start({ tls: { ...pair, clientCa: pair.cert } });
-    expect(await echo(port, credentials.createSsl(pair.cert, pair.key, pair.cert))).toEqual(Buffer.from("hello"));
+    expect(await echo(connect(port, credentials.createSsl(pair.cert, pair.key, pair.cert)))).toBe("hello");
     for (const secure of [
       credentials.createSsl(pair.cert),
       credentials.createSsl(pair.cert, stranger.key, stranger.cert),
     ]) {
-      expect(await failure(echo(port, secure))).toMatchObject({ status: "UNAVAILABLE" });
+      expect(await failure(echo(connect(port, secure)))).toMatchObject({ status: "UNAVAILABLE" });
     }
+  });
+
+  test("an optional certificate tells who the client is, and a wrong one is turned away", async ({ skip }) => {
+    const pair = selfSigned();
+    if (pair === undefined) return skip("there is no openssl to make a certificate with");
+    using authority = new Authority();
+    using other = new Authority("other");
+    const tls = { ...pair, clientCa: authority.cert, clientCertificate: "optional" } as const;
+    const { port } = await start({ tls }, who);
+    const withCertificate = ({ key, cert }: KeyPair) => connect(port, credentials.createSsl(pair.cert, key, cert));
+    expect(await echo(connect(port, credentials.createSsl(pair.cert)), "/test/Who")).toBe("nobody");
+    const known = withCertificate(authority.issue({ subject: "/O=shop/CN=orders" }));
+    expect(await echo(known, "/test/Who")).toBe("O=shop\nCN=orders");
+    expect(await echo(known, "/test/Who")).toBe("O=shop\nCN=orders");
+    const strangers = [other.issue({ subject: "/CN=orders" }), authority.issue({ subject: "/CN=orders", days: -1 })];
+    for (const stranger of strangers) {
+      expect(await failure(echo(withCertificate(stranger), "/test/Who"))).toMatchObject({ status: "UNAVAILABLE" });
+    }
+  });
+
+  test("renewed keys are for new connections, and those before go on", async ({ skip }) => {
+    const [before, after] = [selfSigned(), selfSigned()];
+    if (before === undefined || after === undefined) return skip("there is no openssl to make a certificate with");
+    using authority = new Authority();
+    const { engine, port } = await start({ tls: { ...before, clientCa: before.cert } });
+    const old = connect(port, credentials.createSsl(before.cert, before.key, before.cert));
+    expect(await echo(old)).toBe("hello");
+    engine.renewTls({ ...after, clientCa: authority.cert });
+    expect(await echo(old)).toBe("hello");
+    const { cert, key } = authority.issue({ subject: "/CN=orders" });
+    expect(await echo(connect(port, credentials.createSsl(after.cert, key, cert)))).toBe("hello");
+    const late = connect(port, credentials.createSsl(after.cert, before.key, before.cert));
+    expect(await failure(echo(late))).toMatchObject({ status: "UNAVAILABLE" });
+  });
+
+  test.for(["TLSv1", "TLSv1.1"] as const)("%s is refused, also with renewed keys", async (version, { skip }) => {
+    const pair = selfSigned();
+    if (pair === undefined) return skip("there is no openssl to make a certificate with");
+    const { engine, port } = await start({ tls: pair });
+    const outdated = { minVersion: version, maxVersion: version, ciphers: "DEFAULT:@SECLEVEL=0" } as const;
+    await expect(Http2Peer.startTls(port, outdated)).rejects.toThrow(/alert protocol version/);
+    engine.renewTls(pair);
+    await expect(Http2Peer.startTls(port, outdated)).rejects.toThrow(/alert protocol version/);
+    const peer = await Http2Peer.startTls(port, { maxVersion: "TLSv1.2" });
+    await peer.roundTrip();
+    peer.destroy();
+  });
+
+  test("to renew keys of a server without any changes nothing", async () => {
+    const { engine, port } = await start();
+    engine.renewTls({ cert: Buffer.of(), key: Buffer.of() });
+    expect(await client(port).raw("/test/Echo", Buffer.of(1))).toEqual(Buffer.of(1));
   });
 });

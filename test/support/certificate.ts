@@ -1,6 +1,6 @@
-/** A self-signed certificate: Node itself can make keys, but no certificates. */
+/** Certificates, made by openssl: Node itself can make keys, but no certificates. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -28,3 +28,50 @@ export function selfSigned(): KeyPair | undefined {
     rmSync(folder, { recursive: true });
   }
 }
+
+/** What a certificate says. */
+export interface CertificateRequest {
+  /** As openssl takes it: `/O=shop/CN=orders`. */
+  readonly subject: string;
+  /** Subject alternative names: `URI:spiffe://shop/orders,DNS:orders`. */
+  readonly names?: string;
+  /** For how long from now on; a negative number makes one that is over. A day unless given. */
+  readonly days?: number;
+}
+
+/** Who signs certificates; for tests that have seen that there is openssl. */
+export class Authority implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "windshift-ca-"));
+  /** Its own certificate. */
+  readonly cert: Buffer;
+
+  constructor(name = "authority") {
+    this.#openssl(`req -x509 ${NEW_KEY} -days 2 -subj /CN=${name} -keyout ca.key -out ca.pem`);
+    this.cert = this.#read("ca.pem");
+  }
+
+  /** A new key, and a certificate for it. */
+  issue({ subject, names, days = 1 }: CertificateRequest): KeyPair {
+    writeFileSync(join(this.#folder, "leaf.ext"), names === undefined ? "" : `subjectAltName=${names}\n`);
+    this.#openssl("req", ...NEW_KEY.split(" "), "-subj", subject, "-keyout", "leaf.key", "-out", "leaf.csr");
+    const signed = "-CA ca.pem -CAkey ca.key -CAcreateserial -extfile leaf.ext -out leaf.pem";
+    this.#openssl(`x509 -req -in leaf.csr -days ${days} ${signed}`);
+    return { cert: this.#read("leaf.pem"), key: this.#read("leaf.key") };
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true });
+  }
+
+  /** One text is split at its blanks. */
+  #openssl(...args: string[]): void {
+    const all = args.length === 1 ? args[0]!.split(" ") : args;
+    execFileSync("openssl", all, { stdio: "pipe", cwd: this.#folder });
+  }
+
+  #read(name: string): Buffer {
+    return readFileSync(join(this.#folder, name));
+  }
+}
+
+const NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";

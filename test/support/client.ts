@@ -13,6 +13,7 @@ import {
 } from "@bufbuild/protobuf";
 import { type Any, anyPack, anyUnpack } from "@bufbuild/protobuf/wkt";
 import {
+  type ChannelCredentials,
   Client as GrpcClient,
   type ClientDuplexStream,
   Metadata,
@@ -94,12 +95,20 @@ export class CallError extends Error {
   }
 }
 
+/** Credentials for TLS: whom to trust, and the client's own certificate. */
+export function tlsCredentials(
+  trusted: Buffer,
+  own?: { readonly cert: Buffer; readonly key: Buffer },
+): ChannelCredentials {
+  return credentials.createSsl(trusted, own?.key, own?.cert);
+}
+
 /** A connection to a server. Unary calls reject with {@link CallError}. */
 export class Client {
   readonly grpc: GrpcClient;
 
-  constructor(address: string) {
-    this.grpc = new GrpcClient(address, credentials.createInsecure(), {
+  constructor(address: string, secure: ChannelCredentials = credentials.createInsecure()) {
+    this.grpc = new GrpcClient(address, secure, {
       "grpc.max_receive_message_length": -1,
       "grpc.max_send_message_length": -1,
       // A connection of its own, not one shared with every other client of this process.

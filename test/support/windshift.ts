@@ -1,4 +1,5 @@
 /** Servers of the project for tests, in this process, on a real NATS and a real socket; and clients to call them. */
+import type { ChannelCredentials } from "@grpc/grpc-js";
 import { type Config, readConfig } from "../../src/config/config.ts";
 import { type Daemon, startDaemon } from "../../src/daemon.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
@@ -12,8 +13,8 @@ export interface Windshift extends AsyncDisposable {
   readonly client: Client;
   /** Lines that the server has logged. */
   readonly log: readonly Record<string, unknown>[];
-  /** Another connection to the same server; close it, or leave it to the end. */
-  connect(): Client;
+  /** Another connection to the same server, in plain text unless told otherwise; close it, or leave it to the end. */
+  connect(secure?: ChannelCredentials): Client;
 }
 
 /** Starts a server on `natsUrl`; `env` are further variables as an operator would set them. */
@@ -34,8 +35,8 @@ export async function startWindshift(natsUrl: string, env: Record<string, string
   const daemon = await startDaemon(config, createLogger({ level: config.logLevel, development: false, destination }));
   const address = `127.0.0.1:${daemon.grpcPort}`;
   const clients: Client[] = [];
-  const connect = (): Client => {
-    const client = new Client(address);
+  const connect = (secure?: ChannelCredentials): Client => {
+    const client = new Client(address, secure);
     clients.push(client);
     return client;
   };

@@ -6,6 +6,7 @@
  * the client left, its deadline passed, the connection broke, the client read too little of what was sent, or the
  * engine refused what it sent. After its end a call ignores everything.
  */
+import type { X509Certificate } from "node:crypto";
 
 /** What an engine refuses by itself, with the status codes that gRPC's specification asks for. */
 export const REFUSAL_CODES = {
@@ -80,6 +81,8 @@ export interface EngineCall {
   readonly metadata: RequestMetadata;
   /** Remote `address:port`. */
   readonly peer: string;
+  /** The client's own certificate, which one of `clientCa` has signed; the same object for all calls of a connection. */
+  readonly peerCertificate: X509Certificate | undefined;
   /** When the client gives up, in milliseconds since the epoch; undefined without a deadline. */
   readonly deadlineMs: number | undefined;
   /** True from the moment at which nobody waits for an answer any more. */
@@ -111,6 +114,16 @@ export type EngineHandler =
       readonly handle: (call: EngineCall, request: Uint8Array) => void;
     }
   | { readonly kind: "bidi"; readonly handle: (call: EngineCall) => void };
+
+/** PEM texts: a certificate with its key, and who signs the certificates of clients. */
+export interface EngineTls {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  /** With it clients are asked for a certificate; one that it did not sign ends the connection. */
+  readonly clientCa?: Buffer;
+  /** Whether clients without a certificate are let in; they are not unless this says so. */
+  readonly clientCertificate?: "required" | "optional";
+}
 
 /** Limits and addresses of an engine. */
 export interface EngineOptions {
@@ -145,8 +158,8 @@ export interface EngineOptions {
   readonly onRefused?: (refusal: Refusal) => CallStatus;
   /** Hears of each call that is aborted because its client does not read, and of what it held. */
   readonly onUnread?: (call: EngineCall, bytes: number) => void;
-  /** PEM key pair; without it connections are plain text. */
-  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
+  /** Without it connections are plain text. */
+  readonly tls?: EngineTls;
 }
 
 /** A running or startable server. */
@@ -157,6 +170,8 @@ export interface Engine {
   handle(path: string, handler: EngineHandler): void;
   /** Resolves with the bound port; rejects when the address cannot be had. */
   listen(): Promise<number>;
+  /** Other keys for connections that begin from now on, where it was started with some; whether clients are asked stays. */
+  renewTls(tls: EngineTls): void;
   /** Accepts no further connections or calls; resolves when the last call has ended. */
   drain(): Promise<void>;
   /** Cuts everything that is still open. */

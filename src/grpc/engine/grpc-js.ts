@@ -8,8 +8,10 @@
  *   overwritten with the header of the first message. The version of the library is pinned, and
  *   `test/integration/engine.test.ts` compares every byte.
  */
+import type { X509Certificate } from "node:crypto";
 import type { EventEmitter } from "node:events";
 import { type Http2Server, type Http2Session, type ServerHttp2Stream, constants } from "node:http2";
+import { type TLSSocket, Server as TlsServer } from "node:tls";
 import {
   Metadata,
   Server,
@@ -32,6 +34,7 @@ import {
   type EngineCall,
   type EngineHandler,
   type EngineOptions,
+  type EngineTls,
   type RequestMetadata,
   type ResponseMetadata,
   causeOfLeaving,
@@ -113,8 +116,14 @@ export class GrpcJsEngine implements Engine {
     for (const server of this.#http2Servers().keys()) {
       server.maxConnections = this.#options.maxConnections;
       server.on("session", spareWhileLeaving);
+      server.prependListener("secureConnection", turnAwayStrangers);
     }
     return bound;
+  }
+
+  renewTls(tls: EngineTls): void {
+    const context = { cert: tls.cert, key: tls.key, ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }) };
+    for (const server of this.#http2Servers().keys()) if (server instanceof TlsServer) server.setSecureContext(context);
   }
 
   async drain(): Promise<void> {
@@ -180,8 +189,29 @@ export class GrpcJsEngine implements Engine {
     const { tls } = this.#options;
     if (tls === undefined) return ServerCredentials.createInsecure();
     const pair = { cert_chain: tls.cert, private_key: tls.key };
-    return ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
+    const made = ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
+    // The library passes these on to Node, and has no option for this one.
+    if (tls.clientCertificate === "optional") made._getConstructorOptions()!.rejectUnauthorized = false;
+    return made;
   }
+}
+
+/** No certificate is fine where it is optional; one that no authority of ours has signed is not. */
+function turnAwayStrangers(socket: TLSSocket): void {
+  if (socket.getPeerX509Certificate() !== undefined && !socket.authorized) socket.destroy();
+}
+
+const peerCertificates = new WeakMap<Http2Session, X509Certificate>();
+
+/** The library hands out the certificate in a form of its own, and Node a new object each time. */
+function certificateOf(session: Http2Session | undefined): X509Certificate | undefined {
+  if (session === undefined || session.destroyed || session.encrypted !== true) return undefined;
+  let certificate = peerCertificates.get(session);
+  if (certificate === undefined) {
+    certificate = (session.socket as TLSSocket).getPeerX509Certificate();
+    if (certificate !== undefined) peerCertificates.set(session, certificate);
+  }
+  return certificate;
 }
 
 function asIs(bytes: Buffer): Buffer {
@@ -255,6 +285,10 @@ abstract class Call implements EngineCall, Holder {
 
   get peer(): string {
     return this.#inner.getPeer();
+  }
+
+  get peerCertificate(): X509Certificate | undefined {
+    return certificateOf(this.connection);
   }
 
   sendMetadata(metadata: ResponseMetadata): void {

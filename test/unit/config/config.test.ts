@@ -184,7 +184,10 @@ describe("the connection to NATS", () => {
 describe("the gRPC server", () => {
   test("uses TLS with a certificate and its key", () => {
     const env = { GRPC_TLS_CERT_FILE: "/c", GRPC_TLS_KEY_FILE: "/k", GRPC_TLS_CLIENT_CA_FILE: "/ca" };
-    expect(read(env).grpc.tls).toEqual({ certFile: "/c", keyFile: "/k", clientCaFile: "/ca" });
+    const files = { certFile: "/c", keyFile: "/k", clientCaFile: "/ca" };
+    expect(read(env).grpc.tls).toEqual({ ...files, clientCertificate: "required" });
+    const optional = read({ ...env, GRPC_TLS_CLIENT_CERTIFICATE: "optional" });
+    expect(optional.grpc.tls).toEqual({ ...files, clientCertificate: "optional" });
   });
 
   test("may take free ports", () => {
@@ -193,6 +196,11 @@ describe("the gRPC server", () => {
 
   test.each<[string, Environment, RegExp]>([
     ["a key without its certificate", { GRPC_TLS_KEY_FILE: "/k" }, /GRPC_TLS_CERT_FILE: is needed/],
+    [
+      "optional certificates of clients without an authority",
+      { GRPC_TLS_CLIENT_CERTIFICATE: "optional" },
+      /GRPC_TLS_CLIENT_CA_FILE: is needed/,
+    ],
     ["client certificates without its own", { GRPC_TLS_CLIENT_CA_FILE: "/ca" }, /GRPC_TLS_CERT_FILE: is needed/],
     ["the port of the health server", { GRPC_PORT: "8088" }, /HEALTH_PORT=8088: must differ from GRPC_PORT/],
     ["an unknown engine", { GRPC_ENGINE: "go" }, /GRPC_ENGINE="go": must be one of native, grpc-js/],

@@ -5,6 +5,7 @@ export class RecordedCall implements EngineCall {
   readonly path = "/test";
   readonly metadata = { get: () => undefined };
   readonly peer = "127.0.0.1:1";
+  readonly peerCertificate = undefined;
   readonly deadlineMs = undefined;
   cancelled = false;
   onCancel: ((cause: CancelCause) => void) | undefined;

@@ -5,6 +5,7 @@
  *
  * Hot path: a message that lies in one DATA frame is handed on as a view of what the socket brought.
  */
+import type { X509Certificate } from "node:crypto";
 import { type ZlibOptions, gunzipSync, inflateSync } from "node:zlib";
 import {
   type CallStatus,
@@ -116,6 +117,10 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   get peer(): string {
     const { remoteAddress = "", remotePort = 0 } = this.connection.socket;
     return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
+  }
+
+  get peerCertificate(): X509Certificate | undefined {
+    return this.connection.certificate;
   }
 
   get(name: string): string | undefined {

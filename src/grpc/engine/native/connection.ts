@@ -6,6 +6,7 @@
  * RFC names. Whatever costs us more than it costs the client is bounded: header blocks in bytes and frames, streams in
  * number, and by its {@link Patience} everything that no well-behaved client sends often.
  */
+import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import {
   DEFAULT_WINDOW,
@@ -61,6 +62,8 @@ const NO_BYTES = Buffer.alloc(0);
 /** A connection from its first byte on. */
 export class Connection implements FrameHandler {
   readonly socket: Socket;
+  /** The client's, where it showed one. */
+  readonly certificate: X509Certificate | undefined;
   readonly #options: ConnectionOptions;
   readonly #output: Output;
   readonly #reader: FrameReader;
@@ -104,8 +107,9 @@ export class Connection implements FrameHandler {
   /** When a ping was sent that has no answer yet. */
   pingedAt: number | undefined;
 
-  constructor(socket: Socket, options: ConnectionOptions) {
+  constructor(socket: Socket, certificate: X509Certificate | undefined, options: ConnectionOptions) {
     this.socket = socket;
+    this.certificate = certificate;
     this.#options = options;
     this.#headers = new HeaderList(options.maxHeaderBytes);
     this.#reader = new FrameReader(this);

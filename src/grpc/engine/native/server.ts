@@ -2,10 +2,15 @@
  * The engine of our own: gRPC over HTTP/2, framed here instead of by `node:http2`. How it is built, what it leaves out and
  * how it was proven: README.md beside this file.
  */
-import { constants } from "node:crypto";
+import { type X509Certificate, constants } from "node:crypto";
 import { type AddressInfo, type Server, type Socket, createServer } from "node:net";
-import { type TLSSocket, createServer as createTlsServer } from "node:tls";
-import type { Engine, EngineHandler, EngineOptions } from "../engine.ts";
+import {
+  type SecureContextOptions,
+  type TLSSocket,
+  Server as TlsServer,
+  createServer as createTlsServer,
+} from "node:tls";
+import type { Engine, EngineHandler, EngineOptions, EngineTls } from "../engine.ts";
 import { UnreadBudget } from "../unread-budget.ts";
 import { Call, type CallServices } from "./call.ts";
 import { Connection } from "./connection.ts";
@@ -71,6 +76,10 @@ export class NativeEngine implements Engine {
     return promise;
   }
 
+  renewTls(tls: EngineTls): void {
+    if (this.#server instanceof TlsServer) this.#server.setSecureContext(secureContext(tls));
+  }
+
   async drain(): Promise<void> {
     this.#isDraining = true;
     this.#server.close();
@@ -90,21 +99,24 @@ export class NativeEngine implements Engine {
   #createServer(): Server {
     const { tls } = this.#options;
     if (tls === undefined) return createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    const mutual = tls.clientCa === undefined ? {} : { ca: tls.clientCa, requestCert: true, rejectUnauthorized: true };
+    const isOptional = tls.clientCertificate === "optional";
     const server = createTlsServer({
-      cert: tls.cert,
-      key: tls.key,
-      ...mutual,
+      ...secureContext(tls),
+      requestCert: tls.clientCa !== undefined,
+      rejectUnauthorized: tls.clientCa !== undefined && !isOptional,
       ALPNProtocols: ["h2"],
-      minVersion: "TLSv1.2",
       handshakeTimeout: PREFACE_LIMIT_MS,
-      // Forbidden in HTTP/2 (RFC 9113, section 9.2.1), and it costs the server more than the client.
-      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     });
     server.on("secureConnection", (socket: TLSSocket) => {
       // gRPC asks for it (section "ALPN"); a client that did not is told nothing it would understand.
-      if (socket.alpnProtocol === "h2") this.#accept(socket);
-      else socket.destroy();
+      if (socket.alpnProtocol !== "h2") {
+        socket.destroy();
+        return;
+      }
+      const certificate = socket.getPeerX509Certificate();
+      // No certificate is fine where it is optional; a wrong one is not.
+      if (certificate !== undefined && !socket.authorized) socket.destroy();
+      else this.#accept(socket, certificate);
     });
     // Handshakes that fail are the client's affair; one that takes too long does not end the socket by itself.
     server.on("tlsClientError", (_error, socket) => socket.destroy());
@@ -116,12 +128,12 @@ export class NativeEngine implements Engine {
     return server;
   }
 
-  #accept(socket: Socket): void {
+  #accept(socket: Socket, certificate?: X509Certificate): void {
     if (this.#isDraining) {
       socket.destroy();
       return;
     }
-    const connection = new Connection(socket, {
+    const connection = new Connection(socket, certificate, {
       maxConcurrentStreams: this.#options.maxConcurrentStreams,
       maxHeaderBytes: this.#options.maxMetadataBytes,
       newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services),
@@ -155,6 +167,18 @@ export class NativeEngine implements Engine {
       if (now > leavesAt) connection.leave();
     }
   }
+}
+
+/** All of it again each time: what a renewal leaves out goes back to Node's defaults. */
+function secureContext({ cert, key, clientCa }: EngineTls): SecureContextOptions {
+  return {
+    cert,
+    key,
+    ...(clientCa === undefined ? {} : { ca: clientCa }),
+    minVersion: "TLSv1.2",
+    // Forbidden in HTTP/2 (RFC 9113, section 9.2.1), and it costs the server more than the client.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+  };
 }
 
 interface Lifetime {
