@@ -12,7 +12,11 @@ const LOOK_INTERVAL_MS = 1_000;
  * Calls `onChange` after one of the files changed, came or went. What is read by whoever calls this right before or after
  * is never older than what is watched from. Disposing it ends the watch.
  */
-export function watchFiles(paths: readonly string[], onChange: () => void, intervalMs = LOOK_INTERVAL_MS): Disposable {
+export function watchFiles(
+  paths: readonly string[],
+  onChange: () => void,
+  intervalMs: number = LOOK_INTERVAL_MS,
+): Disposable {
   let seen = paths.map(lookNow);
   let isLooking = false;
   let isOver = false;

@@ -3,11 +3,11 @@ import { WindshiftError } from "../errors.ts";
 import type { NatsConnection } from "./connection.ts";
 
 /** Versions since which nats-server has what some calls need. */
-export const NATS_WITH = {
+export const NATS_WITH: Readonly<Record<"timeToLive" | "scheduling" | "atomicBatches", string>> = {
   timeToLive: "2.11",
   scheduling: "2.12",
   atomicBatches: "2.12",
-} as const satisfies Record<string, string>;
+};
 
 /** Throws NATS_TOO_OLD where the server that we are connected to is older than what `what` needs. */
 export function requireNats(
