@@ -67,7 +67,8 @@ export const TABLE = [
     min: 1,
     max: 1_000_000,
     default: "256",
-    description: "reads of values sent to JetStream and not yet answered, fewer of large ones; more wait in a queue",
+    description:
+      "reads of values and events sent to JetStream and not yet answered, fewer of large ones; more wait in a queue",
   },
   {
     name: "READ_QUEUE_LIMIT",

@@ -1,10 +1,11 @@
-/** Hot path: an event as it is delivered, read from the message that JetStream sent. */
+/** Hot path: an event as it is delivered or read, from the message that JetStream sent. */
+import type { StoredMessage } from "../nats/get.ts";
 import { type NatsMessage, digitsBetween } from "../nats/message.ts";
 import { type EventHeaders, decodeHeaders } from "./headers.ts";
-import type { Timestamp } from "./timestamp.ts";
+import { EPOCH, type Timestamp, parseTimestamp } from "./timestamp.ts";
 
-/** One delivery of one event. */
-export interface DeliveredEvent {
+/** An event as a stream holds it. */
+export interface StoredEvent {
   /** Stream sequence: the id that publishing it returned. */
   readonly id: number;
   readonly subject: string;
@@ -12,6 +13,10 @@ export interface DeliveredEvent {
   /** When it was published, or where that is not stored, when JetStream stored it. */
   readonly publishedAt: Timestamp;
   readonly payload: Buffer;
+}
+
+/** One delivery of one event. */
+export interface DeliveredEvent extends StoredEvent {
   /** 1 for the first delivery. */
   readonly attempt: number;
   /** Where JetStream hears what became of this delivery. */
@@ -42,6 +47,18 @@ export function readEvent(message: NatsMessage): DeliveredEvent {
     payload: message.payload,
     attempt: digitsBetween(ackSubject, dots[first - 1]! + 1, dots[first]!),
     ackSubject,
+  };
+}
+
+/** Reads a message as a get finds it. */
+export function readStoredEvent(message: StoredMessage): StoredEvent {
+  const headers = decodeHeaders(message);
+  return {
+    id: Number(message.sequence),
+    subject: message.subject,
+    headers,
+    publishedAt: headers.publishedAt ?? parseTimestamp(message.time) ?? EPOCH,
+    payload: message.payload,
   };
 }
 

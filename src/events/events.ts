@@ -4,11 +4,14 @@
  */
 import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { CurrentReader } from "../nats/current.ts";
 import type { Reader } from "../nats/get.ts";
 import type { Publisher } from "../nats/publish.ts";
 import { PullMonitor } from "../nats/pull.ts";
+import { StreamTraits } from "../nats/stream-traits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Consumers } from "./consumers.ts";
+import { EventGetter } from "./event-getter.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
 import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
@@ -30,15 +33,17 @@ export class Events implements Disposable {
   readonly streams: Streams;
   readonly consumers: Consumers;
   readonly publisher: EventPublisher;
+  readonly getter: EventGetter;
   readonly #dependencies: EventsDependencies;
   readonly #monitor = new PullMonitor();
 
   constructor(dependencies: EventsDependencies) {
-    const { api, publisher, reader } = dependencies;
+    const { api, publisher, reader, advisories } = dependencies;
     this.#dependencies = dependencies;
     this.streams = new Streams(api, dependencies);
     this.consumers = new Consumers(api);
     this.publisher = new EventPublisher(publisher, reader, () => api.connection.maxPayload);
+    this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)));
   }
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */

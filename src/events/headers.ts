@@ -14,6 +14,8 @@ export interface EventHeaders extends TraceContext {
   readonly dataType: string | undefined;
   readonly publishedAt: Timestamp | undefined;
   readonly idempotencyKey: string | undefined;
+  /** `<stream>/<consumer>`, of an event that was published again for that consumer alone. */
+  readonly replayConsumer: string | undefined;
 }
 
 const TYPE_PREFIX = "type.googleapis.com/";
@@ -87,10 +89,11 @@ const NO_HEADERS: EventHeaders = {
   idempotencyKey: undefined,
   traceParent: undefined,
   traceState: undefined,
+  replayConsumer: undefined,
 };
 
 /** What a stored message says of itself; names are compared without case, of a repeated one the first counts. */
-export function decodeHeaders(message: NatsMessage): EventHeaders {
+export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeaders {
   if (message.headers === undefined) return NO_HEADERS;
   const found: { -readonly [K in keyof EventHeaders]: EventHeaders[K] } = { ...NO_HEADERS };
   const lines = new HeaderLines(message.headers);
@@ -100,6 +103,7 @@ export function decodeHeaders(message: NatsMessage): EventHeaders {
     else if (lines.is("nats-msg-id")) found.idempotencyKey ??= lines.value;
     else if (lines.is("ws-trace-parent")) found.traceParent ??= lines.value;
     else if (lines.is("ws-trace-state")) found.traceState ??= lines.value;
+    else if (lines.is("ws-replay-consumer")) found.replayConsumer ??= lines.value;
   }
   return found;
 }

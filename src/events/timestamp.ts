@@ -13,6 +13,9 @@ export interface Timestamp {
 export const MIN_SECONDS = -62_135_596_800;
 export const MAX_SECONDS = 253_402_300_799;
 
+/** 1970-01-01T00:00:00Z. */
+export const EPOCH: Timestamp = { seconds: 0, nanos: 0 };
+
 /** True for what `google.protobuf.Timestamp` allows. */
 export function isValidTimestamp(time: Timestamp): boolean {
   return time.seconds >= MIN_SECONDS && time.seconds <= MAX_SECONDS && time.nanos >= 0 && time.nanos <= 999_999_999;

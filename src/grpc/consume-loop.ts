@@ -12,7 +12,6 @@
 import { WindshiftError, fieldError } from "../errors.ts";
 import type { DeliveredEvent } from "../events/event.ts";
 import type { Events } from "../events/events.ts";
-import { typeUrlOf } from "../events/headers.ts";
 import type { SubscriptionStatus } from "../events/status.ts";
 import type {
   ReleaseResult,
@@ -26,6 +25,7 @@ import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
 import { within } from "../within.ts";
 import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
 import { durationMs, toDuration } from "./convert.ts";
+import { toEventMessage } from "./event-message.ts";
 import type { BidiCall } from "./server.ts";
 
 /** A NATS that does not answer holds up a drain no longer than this. */
@@ -83,21 +83,8 @@ export class ConsumeLoop implements SubscriptionListener {
   }
 
   onEvent(event: DeliveredEvent): unknown {
-    const { headers } = event;
     const span = this.#tracing.enabled ? this.#startSpan(event) : undefined;
-    this.#send({
-      kind: "event",
-      id: event.id,
-      subject: event.subject,
-      timestamp: event.publishedAt,
-      idempotencyKey: headers.idempotencyKey,
-      traceParent: span?.traceParent ?? headers.traceParent,
-      traceState: headers.traceState,
-      attributes: undefined,
-      typeUrl: typeUrlOf(headers.dataType),
-      value: event.payload,
-      deliveryAttempt: event.attempt,
-    });
+    this.#send(toEventMessage(event, event.attempt, span?.traceParent));
     return span;
   }
 

@@ -4,6 +4,7 @@
  */
 import { WindshiftError, fieldError } from "../errors.ts";
 import type { ConsumerSpec } from "../events/consumers.ts";
+import type { EventQuery } from "../events/event-getter.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import { isValidTimestamp } from "../events/timestamp.ts";
@@ -13,6 +14,7 @@ import {
   EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
   EnsureStreamRequest_StorageType as StorageType,
   type EnsureStreamRequest_StreamSource as StreamSource,
+  type GetEventRequest,
   type StreamPointer as PointerMessage,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { SecondsAndNanos } from "../protobuf/well-known.ts";
@@ -159,6 +161,18 @@ export function toConsumerSpec(request: EnsureConsumerRequest): ConsumerSpec {
     processingTimeoutMs: durationMs("processing_timeout", request.processingTimeout),
     maxProcessingEvents: request.maxProcessingEvents,
   };
+}
+
+/** `GetEventRequest` as the domain wants it. */
+export function toEventQuery({ event }: GetEventRequest): EventQuery {
+  switch (event.case) {
+    case "id":
+      return { kind: "id", id: event.value };
+    case "lastOfSubject":
+      return { kind: "last_of_subject", subject: event.value };
+    case undefined:
+      throw fieldError("MISSING_FIELD", "event", "one of id and last_of_subject is required");
+  }
 }
 
 /** Throws unless the request has a value. */

@@ -8,6 +8,7 @@ import {
   EnsureConsumerRequestSchema,
   EnsureConsumerResponseSchema,
   EnsureStreamRequestSchema,
+  GetEventRequestSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS } from "../rpc.ts";
 import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
@@ -18,13 +19,15 @@ import {
   type PublishEventRequest,
   decodeEventsRequest,
   decodePublishEventRequest,
+  encodeEvent,
   encodeEventsResponse,
   encodeNothing,
   encodeOneUint64,
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
-import { required, toConsumerSpec, toStreamSpec } from "./convert.ts";
+import { required, toConsumerSpec, toEventQuery, toStreamSpec } from "./convert.ts";
 import { asWindshiftError } from "./errors.ts";
+import { toEventMessage } from "./event-message.ts";
 import type { Router, UnaryCall } from "./server.ts";
 
 /** Registers the service; `drain` ends its open subscriptions. */
@@ -68,6 +71,20 @@ export class EventsService {
     );
     router.unary({ method: METHODS.publishEvent, decode: decodePublishEventRequest, encode: encodeOneUint64 }, (call) =>
       this.#publish(call),
+    );
+    router.unary(
+      {
+        method: METHODS.getEvent,
+        decode: (bytes) => fromBinary(GetEventRequestSchema, bytes),
+        encode: encodeEvent,
+      },
+      (call) => {
+        const { request, deadlineMs } = call;
+        events.getter.get(request.stream, toEventQuery(request), deadlineMs, {
+          onEvent: (event) => call.respond(toEventMessage(event, 0)),
+          onFailed: (error) => call.fail(error),
+        });
+      },
     );
     router.bidi({ method: METHODS.events, decode: decodeEventsRequest, encode: encodeEventsResponse }, (call) => {
       const loop = new ConsumeLoop(call, events, this.#telemetry.tracing, (over) => this.#loops.delete(over));

@@ -1,6 +1,6 @@
 /**
- * Hot path: reading the last message of a subject. Two ways, as nats-server has them: a direct get is answered by any
- * replica, so it may be old where there are several, and cheap; asking through the API is answered by the leader.
+ * Hot path: reading a message by its subject or sequence. Two ways, as nats-server has them: a direct get is answered by
+ * any replica, so it may be old where there are several, and cheap; asking through the API is answered by the leader.
  */
 import { WindshiftError } from "../errors.ts";
 import { type JetStreamApi, parseReply } from "./api.ts";
@@ -12,6 +12,7 @@ import { HeaderLines, type NatsMessage, headerValue, statusCode } from "./messag
 /** A message as it is stored. */
 export interface StoredMessage {
   readonly sequence: bigint;
+  readonly subject: string;
   /** RFC 3339 with nanoseconds: when JetStream stored it. */
   readonly time: string;
   /** The header block; undefined without headers. */
@@ -66,14 +67,14 @@ export class Reader {
     });
   }
 
-  /** The last message of `subject` as any replica has it. Only for streams with `allow_direct`. */
-  lastDirect(stream: string, subject: string, deadlineMs: number, listener: GetListener): void {
-    this.#limit.enter(new Get(this, stream, subject, undefined, deadlineMs, listener));
+  /** What any replica finds. Only for streams with `allow_direct`. */
+  direct(stream: string, query: MessageQuery, deadlineMs: number, listener: GetListener): void {
+    this.#limit.enter(new Get(this, stream, query, true, deadlineMs, listener));
   }
 
-  /** What the leader of the stream finds: by subject the last one, or with `from` the first at or after that sequence. */
-  fromLeader(stream: string, query: LeaderQuery, deadlineMs: number, listener: GetListener): void {
-    this.#limit.enter(new Get(this, stream, "", query, deadlineMs, listener));
+  /** What the leader of the stream finds. */
+  fromLeader(stream: string, query: MessageQuery, deadlineMs: number, listener: GetListener): void {
+    this.#limit.enter(new Get(this, stream, query, false, deadlineMs, listener));
   }
 
   /** The last message of `subject` as the leader of the stream has it. */
@@ -105,7 +106,7 @@ export class Reader {
     return this.#api.streamOfSubject(subject, { deadlineMs });
   }
 
-  async #ask(stream: string, query: LeaderQuery, deadlineMs: number): Promise<StoredMessage | undefined> {
+  async #ask(stream: string, query: MessageQuery, deadlineMs: number): Promise<StoredMessage | undefined> {
     const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
     this.fromLeader(stream, query, deadlineMs, { onFound: resolve, onFailed: reject });
     return promise;
@@ -122,11 +123,12 @@ export class Reader {
       return;
     }
     const timeout = Math.min(left, limit);
-    if (get.query === undefined) {
-      this.#connection.request(`${api}.DIRECT.GET.${get.stream}.${get.subject}`, "", NO_PAYLOAD, timeout, get);
+    const { stream, query, isDirect } = get;
+    if (isDirect && "last_by_subj" in query) {
+      this.#connection.request(`${api}.DIRECT.GET.${stream}.${query.last_by_subj}`, "", NO_PAYLOAD, timeout, get);
     } else {
-      const body = Buffer.from(JSON.stringify(get.query));
-      this.#connection.request(`${api}.STREAM.MSG.GET.${get.stream}`, "", body, timeout, get);
+      const path = isDirect ? "DIRECT.GET" : "STREAM.MSG.GET";
+      this.#connection.request(`${api}.${path}.${stream}`, "", Buffer.from(JSON.stringify(query)), timeout, get);
     }
   }
 
@@ -148,16 +150,16 @@ export class Reader {
   }
 }
 
-/** What to ask the leader for. */
-export type LeaderQuery =
+/** What to ask for: the last message of a subject, the first one of it at or after a sequence, or that of a sequence. */
+export type MessageQuery =
   | { readonly last_by_subj: string }
   | { readonly seq: number; readonly next_by_subj: string }
   | { readonly seq: number };
 
 class Get implements Limited, ReplyHandler {
   readonly stream: string;
-  readonly subject: string;
-  readonly query: LeaderQuery | undefined;
+  readonly query: MessageQuery;
+  readonly isDirect: boolean;
   readonly deadlineMs: number;
   readonly isWrite = false;
   readonly bytes = 0;
@@ -168,15 +170,15 @@ class Get implements Limited, ReplyHandler {
   constructor(
     reader: Reader,
     stream: string,
-    subject: string,
-    query: LeaderQuery | undefined,
+    query: MessageQuery,
+    isDirect: boolean,
     deadlineMs: number,
     listener: GetListener,
   ) {
     this.#reader = reader;
     this.stream = stream;
-    this.subject = subject;
     this.query = query;
+    this.isDirect = isDirect;
     this.deadlineMs = deadlineMs;
     this.#listener = listener;
   }
@@ -193,7 +195,7 @@ class Get implements Limited, ReplyHandler {
     this.#reader.answered(reply.size);
     let found: StoredMessage | undefined;
     try {
-      found = this.query === undefined ? readDirect(reply, this.stream) : readFromLeader(reply, this.stream);
+      found = this.isDirect ? readDirect(reply, this.stream) : readFromLeader(reply, this.stream);
     } catch (error) {
       if (error instanceof WindshiftError) this.#listener.onFailed(error);
       else this.#listener.onFailed(new WindshiftError("INTERNAL", "unreadable answer of JetStream", { cause: error }));
@@ -224,20 +226,22 @@ function readDirect(reply: NatsMessage, stream: string): StoredMessage | undefin
     );
   }
   let from = "";
+  let subject = "";
   let sequence = "";
   let time = "";
   const lines = new HeaderLines(reply.headers!);
   while (lines.next()) {
     if (lines.is("nats-stream")) from = lines.value;
+    else if (lines.is("nats-subject")) subject = lines.value;
     else if (lines.is("nats-sequence")) sequence = lines.value;
     else if (lines.is("nats-time-stamp")) time = lines.value;
   }
   if (from !== stream) return undefined;
-  return { sequence: BigInt(sequence), time, headers: reply.headers, payload: reply.payload };
+  return { sequence: BigInt(sequence), subject, time, headers: reply.headers, payload: reply.payload };
 }
 
 interface MessageBody {
-  readonly message: { seq: number; hdrs?: string; data?: string; time: string };
+  readonly message: { subject: string; seq: number; hdrs?: string; data?: string; time: string };
 }
 
 function readFromLeader(reply: NatsMessage, stream: string): StoredMessage | undefined {
@@ -245,6 +249,7 @@ function readFromLeader(reply: NatsMessage, stream: string): StoredMessage | und
     const { message } = parseReply<MessageBody>(reply, { stream });
     return {
       sequence: BigInt(message.seq),
+      subject: message.subject,
       time: message.time,
       headers: message.hdrs === undefined ? undefined : Buffer.from(message.hdrs, "base64"),
       payload: Buffer.from(message.data ?? "", "base64"),

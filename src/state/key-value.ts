@@ -1,18 +1,19 @@
 /**
  * Hot path: getting, setting and deleting values. One object for each call is its own listener all the way; promises
- * appear only where a store is seen for the first time and in conflicts. Measured by `npm run bench -- state`.
+ * appear only in conflicts. Measured by `npm run bench -- state`.
  *
  * JetStream compares the sequence of the last message of a key, deletions included; for clients a deleted key does not
  * exist. So a write that is refused looks at what is there, and is tried again where its condition holds.
  */
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkKey, checkStoreName } from "../names.ts";
+import type { CurrentReader } from "../nats/current.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import type { GetListener, Reader, StoredMessage } from "../nats/get.ts";
 import { HeaderLines } from "../nats/message.ts";
 import { type PublishAck, type PublishListener, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
-import { type StoreTraits, type Stores, storeNotFound, streamOf } from "./stores.ts";
+import { storeNotFound, streamOf } from "./stores.ts";
 import { type Value, decodeValue } from "./value-codec.ts";
 
 /** What a key holds. */
@@ -45,25 +46,23 @@ export interface WriteCondition {
 }
 
 const DELETED = "KV-Operation: DEL\r\n";
-/** Node takes no longer time than this. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 const EMPTY = new Uint8Array(0);
 
 /** Values by key. */
 export class KeyValue {
-  readonly #stores: Stores;
+  readonly #current: CurrentReader;
   readonly #publisher: Publisher;
   readonly #reader: Reader;
   readonly #keyPrefix: string;
   readonly #maxPayload: () => number;
 
   constructor(
-    stores: Stores,
+    current: CurrentReader,
     publisher: Publisher,
     reader: Reader,
     options: { readonly domainPrefix: string; readonly maxPayload: () => number },
   ) {
-    this.#stores = stores;
+    this.#current = current;
     this.#publisher = publisher;
     this.#reader = reader;
     this.#keyPrefix = options.domainPrefix;
@@ -74,10 +73,8 @@ export class KeyValue {
   get(store: string, key: string, deadlineMs: number, listener: ValueListener): void {
     checkStoreName("store", store);
     checkKey("key", key);
-    const get = new Getting(this.#reader, store, key, deadlineMs, listener);
-    const traits = this.#stores.traits(store);
-    if (traits instanceof Promise) get.startAfter(traits);
-    else get.start(traits.isDirectCurrent);
+    const query = { last_by_subj: `$KV.${store}.${key}` };
+    this.#current.get(streamOf(store), query, deadlineMs, new Getting(store, key, listener));
   }
 
   /** Writes a value (marshalled `Any`). Throws what is wrong with the request. */
@@ -148,54 +145,17 @@ export class KeyValue {
 const MAX_HEADER_BYTES = 128;
 
 class Getting implements GetListener {
-  readonly #reader: Reader;
   readonly #store: string;
   readonly #key: string;
-  readonly #deadlineMs: number;
   readonly #listener: ValueListener;
-  #isDirect = false;
 
-  constructor(reader: Reader, store: string, key: string, deadlineMs: number, listener: ValueListener) {
-    this.#reader = reader;
+  constructor(store: string, key: string, listener: ValueListener) {
     this.#store = store;
     this.#key = key;
-    this.#deadlineMs = deadlineMs;
     this.#listener = listener;
   }
 
-  /** Others may have asked for the traits, and wait longer than this caller does. */
-  startAfter(traits: Promise<StoreTraits>): void {
-    const deadlineMs = Math.min(this.#deadlineMs, Date.now() + MAX_TIMER_MS);
-    let isOver = false;
-    const once = (end: () => void): void => {
-      if (isOver) return;
-      isOver = true;
-      clearTimeout(timer);
-      end();
-    };
-    const text = "the deadline passed while asking JetStream for the store";
-    const late = new WindshiftError("DEADLINE_EXCEEDED", text, { metadata: { store: this.#store }, retryAfterMs: 500 });
-    const timer = setTimeout(() => once(() => this.onFailed(late)), deadlineMs - Date.now());
-    traits.then(
-      ({ isDirectCurrent }) => once(() => this.start(isDirectCurrent)),
-      (error: WindshiftError) => once(() => this.#listener.onFailed(error)),
-    );
-  }
-
-  start(isDirect: boolean): void {
-    this.#isDirect = isDirect;
-    const stream = streamOf(this.#store);
-    const subject = `$KV.${this.#store}.${this.#key}`;
-    if (isDirect) this.#reader.lastDirect(stream, subject, this.#deadlineMs, this);
-    else this.#reader.fromLeader(stream, { last_by_subj: subject }, this.#deadlineMs, this);
-  }
-
   onFound(message: StoredMessage | undefined): void {
-    if (message === undefined && this.#isDirect) {
-      // Not there, or answered by a mirror that may not have it yet: the leader knows.
-      this.start(false);
-      return;
-    }
     if (message === undefined || isDeletion(message)) {
       this.#listener.onValue(undefined);
       return;
@@ -211,8 +171,15 @@ class Getting implements GetListener {
   }
 
   onFailed(error: WindshiftError): void {
-    if (this.#isDirect && error.reason === "NO_LEADER") this.start(false);
-    else this.#listener.onFailed(storeNotFound(error, this.#store) as WindshiftError);
+    const store = this.#store;
+    const missing = storeNotFound(error, store) as WindshiftError;
+    if (missing !== error) {
+      this.#listener.onFailed(missing);
+      return;
+    }
+    const { reason, message, retryAfterMs, cause } = error;
+    const retry = retryAfterMs === undefined ? {} : { retryAfterMs };
+    this.#listener.onFailed(new WindshiftError(reason, message, { metadata: { store }, ...retry, cause }));
   }
 }
 

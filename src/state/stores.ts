@@ -2,49 +2,21 @@
  * Stores are JetStream key-value buckets: a stream `KV_<store>` that keeps the last message of each `$KV.<store>.<key>`
  * (ADR-8 of nats-architecture-and-design). Buckets made by other tools work as they are.
  */
-import type { StreamConfig, StreamInfo } from "@nats-io/jetstream";
+import type { StreamConfig } from "@nats-io/jetstream";
 import { WindshiftError, quote } from "../errors.ts";
 import { checkStoreName } from "../names.ts";
-import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
 
-/** What reading needs to know of a store. */
-export interface StoreTraits {
-  /** A direct get cannot be old: there is one replica, and it answers direct gets. */
-  readonly isDirectCurrent: boolean;
-}
-
 const DUPLICATE_WINDOW_NS = 120_000_000_000;
-/** What is known of a store is asked again after this time, and at once when JetStream tells of a change. */
-const TRAITS_FOR_MS = 5_000;
-/** Beyond this many stores the oldest are asked again. */
-const MAX_KNOWN = 10_000;
-
-interface Known {
-  readonly traits: Promise<StoreTraits>;
-  ready: StoreTraits | undefined;
-  readonly until: number;
-  readonly unwatch: () => void;
-}
-
-/** Makes stores and remembers what they are like. */
+/** Makes stores. */
 export class Stores {
   readonly #api: JetStreamApi;
-  readonly #advisories: Advisories;
   readonly #defaultReplicas: number;
-  readonly #known = new Map<string, Known>();
 
-  constructor(api: JetStreamApi, advisories: Advisories, options: { readonly defaultReplicas: number }) {
+  constructor(api: JetStreamApi, options: { readonly defaultReplicas: number }) {
     this.#api = api;
-    this.#advisories = advisories;
     this.#defaultReplicas = options.defaultReplicas;
-    api.connection.listen({
-      onConnected: () => undefined,
-      onDisconnected: () => {
-        for (const store of [...this.#known.keys()]) this.#forget(store);
-      },
-    });
   }
 
   /** Makes the store if there is none; one that exists is taken as it is. */
@@ -84,50 +56,6 @@ export class Stores {
     } catch (error) {
       if (jetStreamCode(error) !== JetStreamCode.streamNameInUse) throw error;
     }
-  }
-
-  /**
-   * What is known of the store, or a promise of it; rejects with STORE_NOT_FOUND. Calls that wait share one question, so
-   * it has no caller's deadline, but the limit of every request to NATS.
-   */
-  traits(store: string): StoreTraits | Promise<StoreTraits> {
-    const known = this.#known.get(store);
-    if (known !== undefined && known.until > performance.now()) return known.ready ?? known.traits;
-    this.#forget(store);
-    const traits = this.#ask(store);
-    const entry: Known = {
-      traits,
-      ready: undefined,
-      until: performance.now() + TRAITS_FOR_MS,
-      unwatch: this.#advisories.watch(streamOf(store), undefined, () => this.#forget(store)),
-    };
-    if (this.#known.size >= MAX_KNOWN) this.#forget(this.#known.keys().next().value!);
-    this.#known.set(store, entry);
-    traits.then(
-      (ready) => {
-        entry.ready = ready;
-      },
-      () => {
-        if (this.#known.get(store) === entry) this.#forget(store);
-      },
-    );
-    return traits;
-  }
-
-  async #ask(store: string): Promise<StoreTraits> {
-    let info: StreamInfo;
-    try {
-      info = await this.#api.streamInfo(streamOf(store), { deadlineMs: Infinity, names: { store } });
-    } catch (error) {
-      throw storeNotFound(error, store);
-    }
-    const { num_replicas, allow_direct } = info.config;
-    return { isDirectCurrent: num_replicas === 1 && allow_direct };
-  }
-
-  #forget(store: string): void {
-    this.#known.get(store)?.unwatch();
-    this.#known.delete(store);
   }
 }
 

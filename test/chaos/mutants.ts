@@ -223,10 +223,8 @@ export const MUTANTS = {
   },
   stale_reads: {
     what: "values are read from any replica",
-    file: "state/stores.ts",
-    edits: [
-      ["isDirectCurrent: num_replicas === 1 && allow_direct", "isDirectCurrent: allow_direct && num_replicas > 0"],
-    ],
+    file: "nats/stream-traits.ts",
+    edits: [["config.num_replicas === 1 && config.allow_direct", "config.allow_direct"]],
     fault: "slow_all_routes",
     forMs: 25_000,
     finds: ["linearizable"],

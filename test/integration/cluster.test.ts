@@ -178,6 +178,20 @@ test("a value is current wherever it is read", { timeout: LONG }, async ({ clust
   }
 });
 
+test("an event is there wherever it is read", { timeout: LONG }, async ({ cluster, server }) => {
+  const { stream, subject } = await createSource(server.client, { replicas: 3 });
+  await using second = await startWindshift(cluster.urls[1]!);
+  await using third = await startWindshift(cluster.urls[2]!);
+  for (let round = 0; round < 100; round++) {
+    const id = await server.client.publish(subject);
+    const reads = [server, second, third].flatMap(({ client }) => [
+      client.getEvent({ stream, event: { case: "id", value: id } }),
+      client.getEvent({ stream, event: { case: "lastOfSubject", value: subject } }),
+    ]);
+    for (const { event } of await Promise.all(reads)) expect(event!.id).toBe(id);
+  }
+});
+
 for (const victim of ["stream", "consumer", "connection"] as const) {
   const name = victim === "connection" ? "the node that the server is connected to" : `the leader of the ${victim}`;
   test(

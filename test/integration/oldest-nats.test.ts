@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   EventsResponseSchema,
   EnsureStreamRequest_DiscardPolicy,
+  type GetEventRequest,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { failure, textOf, textValue } from "../support/client.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
@@ -152,6 +153,16 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
       expect(events.map(({ subject }) => subject)).toEqual(expected);
       await call.cancel();
     }
+  });
+
+  test("an event is read by its id, and as the last one of its subject", async () => {
+    await ensureStream("get");
+    for (const text of ["1", "2"]) await publish("get.a", text);
+    const get = async (event: GetEventRequest["event"]) =>
+      textOf((await windshift.client.getEvent({ stream: "get", event })).event!.data);
+    expect(await get({ case: "id", value: 1n })).toBe("1");
+    expect(await get({ case: "lastOfSubject", value: "get.a" })).toBe("2");
+    expect(await failure(get({ case: "id", value: 3n }))).toMatchObject({ reason: "EVENT_NOT_FOUND" });
   });
 
   test("values are set, compared, read and deleted", async () => {

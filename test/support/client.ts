@@ -36,6 +36,8 @@ import {
   type EventsRequest_SubscribeSchema,
   type EventsResponse,
   EventsResponseSchema,
+  GetEventRequestSchema,
+  GetEventResponseSchema,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
@@ -121,6 +123,7 @@ export class Client {
   deleteConsumer = this.#unary(`${EVENTS}DeleteConsumer`, DeleteConsumerRequestSchema, DeleteConsumerResponseSchema);
   publishEvent = this.#unary(`${EVENTS}PublishEvent`, PublishEventRequestSchema, PublishEventResponseSchema);
   publishByOldName = this.#unary(`${EVENTS}Publish`, PublishEventRequestSchema, PublishEventResponseSchema);
+  getEvent = this.#unary(`${EVENTS}GetEvent`, GetEventRequestSchema, GetEventResponseSchema);
   ensureStore = this.#unary(`${STATE}EnsureStore`, EnsureStoreRequestSchema, EnsureStoreResponseSchema);
   get = this.#unary(`${STATE}Get`, GetRequestSchema, GetResponseSchema);
   set = this.#unary(`${STATE}Set`, SetRequestSchema, SetResponseSchema);

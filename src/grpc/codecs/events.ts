@@ -415,7 +415,7 @@ function attributeSize(name: string, value: string): number {
 }
 
 /** An event as field 1 of what holds it: `EventsResponse`, `EventsResponse.Events`, `ReadEventsResponse`, `GetEventResponse`. */
-function encodeEvent(event: EventMessage): Uint8Array {
+export function encodeEvent(event: EventMessage): Uint8Array {
   const subjectSize = Buffer.byteLength(event.subject);
   const stamp = timeSize(event.timestamp);
   const key = textSize(event.idempotencyKey);

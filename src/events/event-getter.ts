@@ -1,0 +1,77 @@
+/** Reading single events without a consumer: what is there now, to the latest write that was confirmed. */
+import { WindshiftError, fieldError, quote } from "../errors.ts";
+import { checkName, checkSubject } from "../names.ts";
+import type { CurrentReader } from "../nats/current.ts";
+import type { GetListener, MessageQuery, StoredMessage } from "../nats/get.ts";
+import { type StoredEvent, readStoredEvent } from "./event.ts";
+import { isHidden } from "./hidden.ts";
+
+/** Which event of a stream. */
+export type EventQuery =
+  | { readonly kind: "id"; readonly id: bigint }
+  | { readonly kind: "last_of_subject"; readonly subject: string };
+
+/** Hears how a get ended: exactly one of the two, once. */
+export interface EventGetListener {
+  onEvent(event: StoredEvent): void;
+  onFailed(error: WindshiftError): void;
+}
+
+/** Reads single events. */
+export class EventGetter {
+  readonly #reader: CurrentReader;
+
+  constructor(reader: CurrentReader) {
+    this.#reader = reader;
+  }
+
+  /** Reads one event; fails with EVENT_NOT_FOUND where there is none. Throws what is wrong with the query. */
+  get(stream: string, query: EventQuery, deadlineMs: number, listener: EventGetListener): void {
+    checkName("stream", stream);
+    const wanted = toMessageQuery(query);
+    const missing = (): WindshiftError => notFound(stream, query);
+    // No stream gets so far: asked for as a number it would be another id.
+    if (query.kind === "id" && query.id > MAX_ID) listener.onFailed(missing());
+    else this.#reader.get(stream, wanted, deadlineMs, new EventGet(listener, missing));
+  }
+}
+
+const MAX_ID = BigInt(Number.MAX_SAFE_INTEGER);
+
+class EventGet implements GetListener {
+  readonly #listener: EventGetListener;
+  readonly #missing: () => WindshiftError;
+
+  constructor(listener: EventGetListener, missing: () => WindshiftError) {
+    this.#listener = listener;
+    this.#missing = missing;
+  }
+
+  onFound(message: StoredMessage | undefined): void {
+    const event = message === undefined ? undefined : readStoredEvent(message);
+    if (event === undefined || isHidden(event.subject, event.headers)) this.#listener.onFailed(this.#missing());
+    else this.#listener.onEvent(event);
+  }
+
+  onFailed(error: WindshiftError): void {
+    this.#listener.onFailed(error);
+  }
+}
+
+function toMessageQuery(query: EventQuery): MessageQuery {
+  if (query.kind === "last_of_subject") {
+    checkSubject("last_of_subject", query.subject);
+    return { last_by_subj: query.subject };
+  }
+  if (query.id === 0n) throw fieldError("INVALID_VALUE", "id", "0 is no id: they begin at 1");
+  return { seq: Number(query.id) };
+}
+
+function notFound(stream: string, query: EventQuery): WindshiftError {
+  const [what, named] =
+    query.kind === "id"
+      ? [`id ${query.id}`, { id: String(query.id) }]
+      : [`subject ${quote(query.subject)}`, { subject: query.subject }];
+  const text = `${query.kind}: stream ${quote(stream)} has no event with ${what}`;
+  return new WindshiftError("EVENT_NOT_FOUND", text, { field: query.kind, metadata: { stream, ...named } });
+}
