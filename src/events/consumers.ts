@@ -9,6 +9,16 @@ import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
 import { limit, nanoseconds } from "../nats/units.ts";
+import type { DeadLetterStreams } from "./dead-letter-streams.ts";
+import {
+  type DeliveryPolicySpec,
+  POLICY_KEY,
+  decodePolicy,
+  encodePolicy,
+  isSamePolicy,
+  nextVersion,
+  toPolicy,
+} from "./delivery-policy.ts";
 import { checkFilters } from "./filters.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
@@ -23,6 +33,10 @@ export interface ConsumerSpec {
   readonly processingTimeoutMs?: number | undefined;
   /** Events that all its subscriptions may hold together; 0: no limit; undefined: as it is, and none for a new one. */
   readonly maxProcessingEvents?: bigint | undefined;
+  /** Undefined: as it is, and none for a new one. An empty one: none. */
+  readonly deliveryPolicy?: DeliveryPolicySpec | undefined;
+  /** Without a subscriber it is removed then. Undefined: as it is, and 30 days or 1 h for a new one. */
+  readonly inactiveThresholdMs?: number | undefined;
 }
 
 const DEFAULT_PROCESSING_TIMEOUT_MS = 30_000;
@@ -30,15 +44,18 @@ const DEFAULT_PROCESSING_TIMEOUT_MS = 30_000;
 const MIN_PROCESSING_TIMEOUT_MS = 1;
 const DURABLE_INACTIVE_MS = 30 * 24 * 3600 * 1000;
 const EPHEMERAL_INACTIVE_MS = 3600 * 1000;
+const MIN_INACTIVE_MS = 1000;
 /** Open pulls of all subscriptions together, up to two each; nats-server cannot change it later. */
 const MAX_WAITING = 32_768;
 
 /** Creates, changes and deletes consumers. */
 export class Consumers {
   readonly #api: JetStreamApi;
+  readonly #deadLetterStreams: DeadLetterStreams;
 
-  constructor(api: JetStreamApi) {
+  constructor(api: JetStreamApi, deadLetterStreams: DeadLetterStreams) {
     this.#api = api;
+    this.#deadLetterStreams = deadLetterStreams;
   }
 
   /** Creates the consumer, or changes what can be changed. Returns its id. */
@@ -50,6 +67,11 @@ export class Consumers {
 
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
     const names = { stream: spec.stream, consumer: name };
+    const policy = spec.deliveryPolicy === undefined ? undefined : toPolicy(spec.stream, spec.deliveryPolicy);
+    // Before the policy is there: an event can be given up from then on.
+    if (policy?.deadLetterStream !== undefined) {
+      await this.#deadLetterStreams.ensure(policy.deadLetterStream, spec.stream, name, call);
+    }
     const existing = spec.name === undefined ? undefined : await this.#find(spec.stream, name, { ...call, names });
     if (existing !== undefined) {
       await this.#update(existing, spec, { ...call, names });
@@ -70,8 +92,11 @@ export class Consumers {
   async delete(stream: string, consumer: string, call: ApiCall): Promise<void> {
     checkName("stream", stream);
     checkName("id", consumer);
-    const remove = async (): Promise<void> =>
-      this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
+    const remove = async (): Promise<void> => {
+      await this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
+      // It is gone whatever comes of this; a subject too many does no harm.
+      await this.#deadLetterStreams.release(stream, consumer, call).catch(() => undefined);
+    };
     await writing(this.#api.inTurn({ ...call, write: true }, remove));
   }
 
@@ -90,7 +115,10 @@ export class Consumers {
       replay_policy: "instant",
       max_waiting: MAX_WAITING,
       max_ack_pending: limit(spec.maxProcessingEvents),
-      inactive_threshold: nanoseconds(durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS),
+      inactive_threshold: nanoseconds(
+        spec.inactiveThresholdMs ?? (durable ? DURABLE_INACTIVE_MS : EPHEMERAL_INACTIVE_MS),
+      ),
+      ...policyMetadata(spec, undefined),
       ...(replicas > 1 ? { num_replicas: replicas } : {}),
     } as Partial<ConsumerConfig> & { name: string };
     await this.#api.putConsumer(spec.stream, config, "create", call);
@@ -98,16 +126,21 @@ export class Consumers {
 
   async #update(existing: ConsumerInfo, spec: ConsumerSpec, call: ApiCall): Promise<void> {
     checkUsable(existing, "name");
+    if (existing.config.durable_name === undefined) checkNeedsNoName(spec);
     const { filter_subject: _one, filter_subjects: _several, ...kept } = existing.config;
     const config = {
       ...kept,
       ...filters(spec.subjects),
       ack_wait: nanoseconds(timeoutMs(spec)),
       ...(spec.maxProcessingEvents === undefined ? {} : { max_ack_pending: limit(spec.maxProcessingEvents) }),
+      ...(spec.inactiveThresholdMs === undefined ? {} : { inactive_threshold: nanoseconds(spec.inactiveThresholdMs) }),
+      ...policyMetadata(spec, existing.config),
     };
     if (
       existing.config.ack_wait === config.ack_wait &&
       existing.config.max_ack_pending === config.max_ack_pending &&
+      existing.config.inactive_threshold === config.inactive_threshold &&
+      existing.config.metadata?.[POLICY_KEY] === config.metadata?.[POLICY_KEY] &&
       JSON.stringify(filtersOf(existing.config)) === JSON.stringify(spec.subjects)
     ) {
       return;
@@ -138,6 +171,29 @@ export function checkUsable({ stream_name, name, config }: ConsumerInfo, field: 
   }
 }
 
+/** The metadata with the policy that is asked for; nothing where that is what is there. */
+function policyMetadata(
+  { stream, deliveryPolicy }: ConsumerSpec,
+  current: ConsumerConfig | undefined,
+): { metadata?: Record<string, string> } {
+  if (deliveryPolicy === undefined) return {};
+  const policy = toPolicy(stream, deliveryPolicy);
+  const known = decodePolicy(current?.metadata);
+  const stored = known === "unreadable" ? undefined : known;
+  // Where nothing is stored, there may be servers that know what was wiped: they have to hear that there shall be none.
+  const isSaid = known !== undefined || current === undefined;
+  if (known !== "unreadable" && isSaid && isSamePolicy(stored?.policy, policy)) return {};
+  const entry = encodePolicy({ policy, version: nextVersion(stored) });
+  return { metadata: { ...current?.metadata, [POLICY_KEY]: entry } };
+}
+
+/** Dead letters belong to a name that is there again tomorrow. */
+function checkNeedsNoName({ deliveryPolicy }: ConsumerSpec): void {
+  if (deliveryPolicy?.deadLetter === undefined) return;
+  const problem = "needs a consumer with a name of its own";
+  throw fieldError("CONFLICTING_FIELDS", "delivery_policy.dead_letter", problem);
+}
+
 function filtersOf(config: ConsumerConfig): string[] {
   return config.filter_subjects ?? (config.filter_subject === undefined ? [] : [config.filter_subject]);
 }
@@ -160,4 +216,11 @@ function checkSpec(spec: ConsumerSpec): void {
     const problem = `${timeout} ms is not at least ${MIN_PROCESSING_TIMEOUT_MS} ms`;
     throw fieldError("INVALID_VALUE", "processing_timeout", problem);
   }
+  const { inactiveThresholdMs, deliveryPolicy } = spec;
+  if (inactiveThresholdMs !== undefined && inactiveThresholdMs < MIN_INACTIVE_MS) {
+    const problem = `${inactiveThresholdMs} ms is not at least ${MIN_INACTIVE_MS} ms`;
+    throw fieldError("INVALID_VALUE", "inactive_threshold", problem);
+  }
+  if (spec.name === undefined) checkNeedsNoName(spec);
+  if (deliveryPolicy !== undefined) toPolicy(spec.stream, deliveryPolicy);
 }

@@ -12,6 +12,7 @@ import { StreamTraits } from "../nats/stream-traits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Consumers } from "./consumers.ts";
 import { EventGetter } from "./event-getter.ts";
+import { DeadLetterStreams } from "./dead-letter-streams.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
 import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
@@ -41,7 +42,7 @@ export class Events implements Disposable {
     const { api, publisher, reader, advisories } = dependencies;
     this.#dependencies = dependencies;
     this.streams = new Streams(api, dependencies);
-    this.consumers = new Consumers(api);
+    this.consumers = new Consumers(api, new DeadLetterStreams(api));
     this.publisher = new EventPublisher(publisher, reader, () => api.connection.maxPayload);
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)));
   }

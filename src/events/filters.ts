@@ -30,6 +30,18 @@ export function checkCount(field: string, count: number): void {
     throw fieldError("INVALID_VALUE", field, `has ${count} entries, at most ${MAX_FILTERS} may be`);
 }
 
+/** True where `filter` takes in all of `subject`, which may have wildcards itself. */
+export function matches(filter: string, subject: string): boolean {
+  const tokens = subject.split(".");
+  const wanted = filter.split(".");
+  for (const [index, token] of wanted.entries()) {
+    if (token === ">") return index < tokens.length;
+    if (tokens[index] === undefined || tokens[index] === ">") return false;
+    if (token !== "*" && token !== tokens[index]) return false;
+  }
+  return wanted.length === tokens.length;
+}
+
 /** True where one subject can match both. */
 function overlap(a: readonly string[], b: readonly string[]): boolean {
   for (let index = 0; ; index++) {

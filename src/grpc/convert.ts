@@ -5,10 +5,12 @@
 import { WindshiftError, fieldError } from "../errors.ts";
 import type { ConsumerSpec } from "../events/consumers.ts";
 import type { EventQuery } from "../events/event-getter.ts";
+import type { DeliveryPolicySpec } from "../events/delivery-policy.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import { isValidTimestamp } from "../events/timestamp.ts";
 import {
+  type DeliveryPolicy,
   type EnsureConsumerRequest,
   type EnsureStreamRequest,
   EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
@@ -160,6 +162,16 @@ export function toConsumerSpec(request: EnsureConsumerRequest): ConsumerSpec {
     from: toPointer("from", request.from, { kind: "end" }),
     processingTimeoutMs: durationMs("processing_timeout", request.processingTimeout),
     maxProcessingEvents: request.maxProcessingEvents,
+    deliveryPolicy: request.deliveryPolicy === undefined ? undefined : toPolicySpec(request.deliveryPolicy),
+    inactiveThresholdMs: durationMs("inactive_threshold", request.inactiveThreshold),
+  };
+}
+
+function toPolicySpec({ maxAttempts, backoff, deadLetter }: DeliveryPolicy): DeliveryPolicySpec {
+  return {
+    maxAttempts,
+    backoffMs: backoff.map((delay, index) => durationMs(`delivery_policy.backoff[${index}]`, delay)!),
+    deadLetter,
   };
 }
 

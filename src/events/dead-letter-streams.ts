@@ -1,0 +1,192 @@
+/**
+ * The streams that keep dead letters. Several consumers may share one: each has a subject of its own in it,
+ * `dead-letters.<stream>.<consumer>.*`.
+ *
+ * JetStream's update of a stream is the whole configuration, with no condition: of two servers that each add a subject, the
+ * second would undo what the first did. Whoever changes the subjects therefore holds a lock, which is a consumer with a
+ * fixed name on that stream: making it fails while another holds it, and it goes by itself when its holder died. Should a
+ * subject be lost all the same, the next letter that finds no stream adds it again (`DeadLetterWriter`).
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import type { ConsumerConfig, StreamConfig, StreamInfo } from "@nats-io/jetstream";
+import { WindshiftError, quote } from "../errors.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { nanoseconds } from "../nats/units.ts";
+import { matches } from "./filters.ts";
+
+/** First token of the subjects of all dead letters. */
+const DEAD_LETTERS = "dead-letters";
+const LOCK = "windshift-subjects";
+/** A server that was killed while it held the lock holds up the others no longer than this. */
+const LOCK_LIFE_MS = 5_000;
+const LOCK_LOOK_MS = 20;
+const LOCK_PATIENCE_MS = 15_000;
+const FIELD = "delivery_policy.dead_letter.stream";
+
+/** The subject of all letters of a consumer, with a wildcard for the event's id. */
+function lettersOf(stream: string, consumer: string): string {
+  return `${DEAD_LETTERS}.${stream}.${consumer}.*`;
+}
+
+/** Makes streams for dead letters, and binds consumers to them. */
+export class DeadLetterStreams {
+  readonly #api: JetStreamApi;
+
+  constructor(api: JetStreamApi) {
+    this.#api = api;
+  }
+
+  /**
+   * Makes `name` collect the letters of a consumer. A new stream has the storage and the replicas of the consumer's own.
+   * Rejects with CONFIGURATION_REFUSED for a stream that is there for something else.
+   */
+  async ensure(name: string, stream: string, consumer: string, call: ApiCall): Promise<void> {
+    const subject = lettersOf(stream, consumer);
+    try {
+      await this.#ensure(name, stream, subject, call);
+    } catch (error) {
+      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_OVERLAP") throw error;
+      // They went elsewhere until now. That stream lets go of the subject unless there are letters left.
+      const other = await this.#api.streamOfSubject(subject, call);
+      if (other === undefined || other === name || !(await this.#release(other, subject, call))) {
+        throw overlaps(name, subject, other, error);
+      }
+      await this.#ensure(name, stream, subject, call);
+    }
+  }
+
+  /** Takes the subject of a consumer that is gone out of the stream, unless there are letters left, or no other subject. */
+  async release(stream: string, consumer: string, call: ApiCall): Promise<void> {
+    const subject = lettersOf(stream, consumer);
+    const name = await this.#api.streamOfSubject(subject, call);
+    if (name !== undefined) await this.#release(name, subject, call);
+  }
+
+  async #ensure(name: string, stream: string, subject: string, call: ApiCall): Promise<void> {
+    const source = await this.#api.streamInfo(stream, { ...call, names: { stream } });
+    const existing = await this.#find(name, call);
+    if (existing === undefined) {
+      try {
+        await this.#api.createStream(newConfig(name, subject, source.config), { ...call, names: { stream: name } });
+        return;
+      } catch (error) {
+        // Somebody else was faster.
+        if (jetStreamCode(error) !== JetStreamCode.streamNameInUse) throw error;
+      }
+    } else {
+      checkIsForLetters(existing.config);
+      if (collects(existing.config, subject)) return;
+    }
+    await this.#locked(name, call, async () => {
+      const { config } = await this.#api.streamInfo(name, call);
+      checkIsForLetters(config);
+      if (collects(config, subject)) return;
+      await this.#update({ ...config, subjects: [...config.subjects, subject] }, call);
+    });
+  }
+
+  async #release(name: string, subject: string, call: ApiCall): Promise<boolean> {
+    return this.#locked(name, call, async () => {
+      const { config } = await this.#api.streamInfo(name, call);
+      if (!config.subjects.includes(subject) || config.subjects.length === 1) return false;
+      if (await this.#hasLetters(name, subject, call)) return false;
+      await this.#update({ ...config, subjects: config.subjects.filter((other) => other !== subject) }, call);
+      if (!(await this.#hasLetters(name, subject, call))) return true;
+      // One came in between: it has to be found.
+      await this.#update(config, call);
+      return false;
+    });
+  }
+
+  async #hasLetters(name: string, subject: string, call: ApiCall): Promise<boolean> {
+    const body = { subjects_filter: subject };
+    const { state } = await this.#api.request<StreamInfo>(`STREAM.INFO.${name}`, body, call);
+    return Object.keys(state.subjects ?? {}).length > 0;
+  }
+
+  async #update(config: StreamConfig, call: ApiCall): Promise<void> {
+    await this.#api.updateStream(config, { ...call, names: { stream: config.name } });
+  }
+
+  async #find(name: string, call: ApiCall): Promise<StreamInfo | undefined> {
+    try {
+      return await this.#api.streamInfo(name, { ...call, names: { stream: name } });
+    } catch (error) {
+      if (error instanceof WindshiftError && error.reason === "STREAM_NOT_FOUND") return undefined;
+      throw error;
+    }
+  }
+
+  /** Runs `change` while nobody else changes the subjects of the stream. */
+  async #locked<Result>(name: string, call: ApiCall, change: () => Promise<Result>): Promise<Result> {
+    await this.#lock(name, call);
+    try {
+      return await change();
+    } finally {
+      // Else it goes by itself.
+      await this.#api.deleteConsumer(name, LOCK, {}).catch(() => undefined);
+    }
+  }
+
+  async #lock(name: string, call: ApiCall): Promise<void> {
+    const config = {
+      name: LOCK,
+      // The same again would be no refusal.
+      description: `held while the subjects are changed, by ${randomUUID()}`,
+      ack_policy: "none",
+      deliver_policy: "new",
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: nanoseconds(LOCK_LIFE_MS),
+    } as Partial<ConsumerConfig> & { name: string };
+    const giveUpAt = Math.min(Date.now() + LOCK_PATIENCE_MS, call.deadlineMs ?? Infinity);
+    for (;;) {
+      try {
+        await this.#api.putConsumer(name, config, "create", { ...call, write: false, names: { stream: name } });
+        return;
+      } catch (error) {
+        if (jetStreamCode(error) !== JetStreamCode.consumerExists || Date.now() > giveUpAt) throw error;
+      }
+      await delay(LOCK_LOOK_MS);
+    }
+  }
+}
+
+function newConfig(name: string, subject: string, source: StreamConfig): Partial<StreamConfig> & { name: string } {
+  return {
+    name,
+    description: "dead letters of consumers",
+    subjects: [subject],
+    storage: source.storage,
+    num_replicas: source.num_replicas,
+    retention: "limits" as StreamConfig["retention"],
+    // Nothing ever leaves it by itself: full, it refuses letters, and events stay where they are.
+    discard: "new" as StreamConfig["discard"],
+    allow_direct: true,
+  };
+}
+
+function collects({ subjects }: StreamConfig, subject: string): boolean {
+  return subjects.some((filter) => matches(filter, subject));
+}
+
+function checkIsForLetters({ name, subjects, retention }: StreamConfig): void {
+  const metadata = { stream: name };
+  const other = (subjects ?? []).find((subject) => !subject.startsWith(`${DEAD_LETTERS}.`));
+  if (other !== undefined || (subjects ?? []).length === 0) {
+    const what = other === undefined ? "copies other streams" : `collects ${quote(other)}`;
+    const text = `${FIELD}: stream ${quote(name)} is there and ${what}, so it cannot keep dead letters`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: FIELD, metadata });
+  }
+  if (retention !== "limits") {
+    const text = `${FIELD}: stream ${quote(name)} has the retention ${quote(retention)}, which would lose dead letters`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: FIELD, metadata });
+  }
+}
+
+function overlaps(name: string, subject: string, other: string | undefined, cause: unknown): WindshiftError {
+  const text = `${FIELD}: ${quote(name)} cannot collect ${quote(subject)}, stream ${quote(other ?? "?")} does, and letters may be left there`;
+  return new WindshiftError("SUBJECT_OVERLAP", text, { field: FIELD, metadata: { stream: name }, cause });
+}

@@ -1,0 +1,218 @@
+/** Delivery policies: how they are asked for, kept, changed and removed, and what they do to events that fail. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ConsumerConfig, JetStreamManager } from "@nats-io/jetstream";
+import { describe, expect } from "vitest";
+import type { DeliveryPolicySchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { type Client, failure } from "../support/client.ts";
+import { duration } from "../support/consuming.ts";
+import { test, uniqueName } from "../support/fixtures.ts";
+import { startWindshift } from "../support/windshift.ts";
+
+type Policy = MessageInitShape<typeof DeliveryPolicySchema>;
+
+const KEY = "windshift.delivery-policy";
+const FULL: Policy = { maxAttempts: 5, backoff: [duration(100), duration(1_500)], deadLetter: {} };
+
+async function ensureStream(client: Client): Promise<string> {
+  const name = uniqueName();
+  await client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } } });
+  return name;
+}
+
+async function configOf(jsm: JetStreamManager, stream: string, consumer = "c"): Promise<ConsumerConfig> {
+  return (await jsm.consumers.info(stream, consumer)).config;
+}
+
+/** The policy as it is stored, without its version. */
+async function storedPolicy(jsm: JetStreamManager, stream: string): Promise<object | undefined> {
+  const text = (await configOf(jsm, stream)).metadata?.[KEY];
+  if (text === undefined) return undefined;
+  const { version: _, ...policy } = JSON.parse(text) as { version: number };
+  return policy;
+}
+
+describe("the policy of a consumer", () => {
+  test("is kept in its metadata", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    await client.ensureConsumer({ stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy: FULL });
+    expect(await storedPolicy(jsm, stream)).toEqual({
+      max_attempts: 5,
+      backoff_ms: [100, 1500],
+      dead_letter: `${stream}-dead-letters`,
+    });
+  });
+
+  test("stays when the consumer is ensured without one, beside metadata of others", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`] };
+    await client.ensureConsumer({ ...request, deliveryPolicy: { maxAttempts: 3 } });
+    const { metadata } = await configOf(jsm, stream);
+    await jsm.consumers.update(stream, "c", { metadata: { ...metadata, owner: "us" } });
+    await client.ensureConsumer({ ...request, subjects: [`${stream}.b`] });
+    expect(await storedPolicy(jsm, stream)).toEqual({ max_attempts: 3 });
+    await client.ensureConsumer({ ...request, deliveryPolicy: { maxAttempts: 4 } });
+    expect(await storedPolicy(jsm, stream)).toEqual({ max_attempts: 4 });
+    expect((await configOf(jsm, stream)).metadata).toMatchObject({ owner: "us" });
+  });
+
+  test("is removed by an empty one", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`] };
+    await client.ensureConsumer({ ...request, deliveryPolicy: FULL });
+    await client.ensureConsumer({ ...request, deliveryPolicy: {} });
+    expect(await storedPolicy(jsm, stream)).toEqual({});
+  });
+
+  test("asked for again changes nothing", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy: FULL };
+    await client.ensureConsumer(request);
+    const { metadata } = await configOf(jsm, stream);
+    await client.ensureConsumer(request);
+    expect((await configOf(jsm, stream)).metadata).toEqual(metadata);
+  });
+
+  test("that nobody can read is replaced", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`] };
+    await client.ensureConsumer(request);
+    await jsm.consumers.update(stream, "c", { metadata: { [KEY]: "{" } });
+    await client.ensureConsumer({ ...request, deliveryPolicy: { maxAttempts: 3 } });
+    expect(await storedPolicy(jsm, stream)).toEqual({ max_attempts: 3 });
+  });
+
+  test("without dead letters may be that of a consumer without a name", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const { id } = await client.ensureConsumer({
+      stream,
+      subjects: [`${stream}.>`],
+      deliveryPolicy: { maxAttempts: 3 },
+    });
+    expect((await configOf(jsm, stream, id)).metadata?.[KEY]).toContain('"max_attempts":3');
+  });
+
+  test.for<[string, Policy, string, string?]>([
+    ["a negative back-off", { backoff: [duration(1), { seconds: -1n }] }, "delivery_policy.backoff[1]"],
+    ["too many back-offs", { backoff: Array.from({ length: 101 }, () => duration(1)) }, "delivery_policy.backoff"],
+    ["a stream that is no name", { deadLetter: { stream: "a b" } }, "delivery_policy.dead_letter.stream"],
+    ["dead letters without a name", { deadLetter: {} }, "delivery_policy.dead_letter", ""],
+  ])("with %s is refused", async ([, deliveryPolicy, field, name = "c"], { client }) => {
+    const stream = await ensureStream(client);
+    const error = await failure(client.ensureConsumer({ stream, name, subjects: [`${stream}.>`], deliveryPolicy }));
+    expect(error).toMatchObject({ status: "INVALID_ARGUMENT", fields: [field] });
+  });
+
+  test("with the consumer's own stream for dead letters is refused", async ({ client }) => {
+    const stream = await ensureStream(client);
+    const deliveryPolicy = { deadLetter: { stream } };
+    const request = { stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy };
+    const field = "delivery_policy.dead_letter.stream";
+    expect(await failure(client.ensureConsumer(request))).toMatchObject({
+      status: "INVALID_ARGUMENT",
+      fields: [field],
+    });
+  });
+});
+
+describe("the stream for dead letters", () => {
+  test("is made with the storage and replicas of the consumer's stream, and refuses when it is full", async ({
+    client,
+    jsm,
+  }) => {
+    const stream = uniqueName();
+    await client.ensureStream({
+      name: stream,
+      source: { case: "subjects", value: { subjects: [`${stream}.>`] } },
+      storage: { type: 2 },
+    });
+    await client.ensureConsumer({ stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } });
+    const { config } = await jsm.streams.info(`${stream}-dead-letters`);
+    expect(config).toMatchObject({
+      subjects: [`dead-letters.${stream}.c.*`],
+      storage: "memory",
+      num_replicas: 1,
+      discard: "new",
+      retention: "limits",
+    });
+  });
+
+  test("is shared by consumers that are ensured on two servers at once", async ({ nats, client, jsm }) => {
+    const stream = await ensureStream(client);
+    await using other = await startWindshift(nats.url);
+    const names = Array.from({ length: 12 }, (_, index) => `c${index}`);
+    await Promise.all(
+      names.map(async (name, index) =>
+        (index % 2 === 0 ? client : other.client).ensureConsumer({
+          stream,
+          name,
+          subjects: [`${stream}.>`],
+          deliveryPolicy: { deadLetter: { stream: `${stream}-letters` } },
+        }),
+      ),
+    );
+    const { config } = await jsm.streams.info(`${stream}-letters`);
+    expect(config.subjects.toSorted()).toEqual(names.map((name) => `dead-letters.${stream}.${name}.*`).toSorted());
+    expect(await jsm.consumers.list(`${stream}-letters`).next()).toEqual([]);
+  });
+
+  test("cannot be one that collects something else", async ({ client }) => {
+    const stream = await ensureStream(client);
+    const taken = await ensureStream(client);
+    const deliveryPolicy = { deadLetter: { stream: taken } };
+    const request = { stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy };
+    expect(await failure(client.ensureConsumer(request))).toMatchObject({ status: "FAILED_PRECONDITION" });
+    // The stream is looked at before the policy is stored.
+    expect(await failure(client.subscribe(stream, "c"))).toMatchObject({ reason: "CONSUMER_NOT_FOUND" });
+  });
+
+  test("lets go of a consumer that is deleted, but not of its letters", async ({ client, jsm, natsClient }) => {
+    const stream = await ensureStream(client);
+    const letters = `${stream}-dead-letters`;
+    for (const name of ["a", "b", "c"]) {
+      await client.ensureConsumer({ stream, name, subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } });
+    }
+    await natsClient.request(`dead-letters.${stream}.b.7`, "a letter");
+    await client.deleteConsumer({ stream, id: "a" });
+    await client.deleteConsumer({ stream, id: "b" });
+    const { config } = await jsm.streams.info(letters);
+    expect(config.subjects).toEqual([`dead-letters.${stream}.b.*`, `dead-letters.${stream}.c.*`]);
+  });
+
+  test("can be changed while no letter is left in the old one", async ({ client, jsm, natsClient }) => {
+    const stream = await ensureStream(client);
+    const request = (name: string, letters: string) => ({
+      stream,
+      name,
+      subjects: [`${stream}.>`],
+      deliveryPolicy: { deadLetter: { stream: `${stream}-${letters}` } },
+    });
+    await client.ensureConsumer(request("a", "old"));
+    await client.ensureConsumer(request("b", "old"));
+    await client.ensureConsumer(request("a", "new"));
+    expect((await jsm.streams.info(`${stream}-new`)).config.subjects).toEqual([`dead-letters.${stream}.a.*`]);
+    expect((await jsm.streams.info(`${stream}-old`)).config.subjects).toEqual([`dead-letters.${stream}.b.*`]);
+    await natsClient.request(`dead-letters.${stream}.a.7`, "a letter");
+    const error = await failure(client.ensureConsumer(request("a", "third")));
+    expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "SUBJECT_OVERLAP" });
+  });
+});
+
+describe("the time without a subscriber", () => {
+  test("is taken from the request, and kept without", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`] };
+    await client.ensureConsumer({ ...request, inactiveThreshold: duration(60_000) });
+    expect((await configOf(jsm, stream)).inactive_threshold).toBe(60_000_000_000);
+    await client.ensureConsumer(request);
+    expect((await configOf(jsm, stream)).inactive_threshold).toBe(60_000_000_000);
+    await client.ensureConsumer({ ...request, inactiveThreshold: duration(1_000) });
+    expect((await configOf(jsm, stream)).inactive_threshold).toBe(1_000_000_000);
+  });
+
+  test.for([0, 999])("of %i ms is refused", async (ms, { client }) => {
+    const stream = await ensureStream(client);
+    const request = { stream, name: "c", subjects: [`${stream}.>`], inactiveThreshold: duration(ms) };
+    const error = await failure(client.ensureConsumer(request));
+    expect(error).toMatchObject({ status: "INVALID_ARGUMENT", fields: ["inactive_threshold"] });
+  });
+});
