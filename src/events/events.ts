@@ -43,8 +43,8 @@ export class Events implements Disposable {
     this.#dependencies = dependencies;
     this.streams = new Streams(api, dependencies);
     this.consumers = new Consumers(api, new DeadLetterStreams(api));
-    this.publisher = new EventPublisher(publisher, reader, () => api.connection.maxPayload);
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)));
+    this.publisher = new EventPublisher(publisher, reader, api.connection);
   }
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */

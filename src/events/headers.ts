@@ -6,6 +6,7 @@
  */
 import { HeaderLines, type NatsMessage } from "../nats/message.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
+import { AttributeReader, type Attributes } from "./attributes.ts";
 import { type Timestamp, formatTimestamp, parseTimestamp } from "./timestamp.ts";
 
 /** What is stored of an event beside its payload. */
@@ -16,6 +17,8 @@ export interface EventHeaders extends TraceContext {
   readonly idempotencyKey: string | undefined;
   /** `<stream>/<consumer>`, of an event that was published again for that consumer alone. */
   readonly replayConsumer: string | undefined;
+  /** Undefined where there is none. */
+  readonly attributes: Attributes | undefined;
 }
 
 const TYPE_PREFIX = "type.googleapis.com/";
@@ -69,6 +72,10 @@ export interface PublishHeaders extends TraceContext {
   /** As {@link storedKey} made it. */
   readonly idempotencyKey?: string | undefined;
   readonly expectedLastSubjectSequence?: bigint | undefined;
+  /** Checked; they can be headers as they are. */
+  readonly attributes?: Iterable<readonly [name: string, value: string]> | undefined;
+  /** After so long the event is removed. */
+  readonly timeToLiveSeconds?: number | undefined;
 }
 
 /** The header block of an event to be stored. */
@@ -80,6 +87,10 @@ export function encodeHeaders(headers: PublishHeaders): string {
   }
   if (headers.traceParent !== undefined) block += `WS-Trace-Parent: ${headers.traceParent}\r\n`;
   if (headers.traceState !== undefined) block += `WS-Trace-State: ${headers.traceState}\r\n`;
+  if (headers.timeToLiveSeconds !== undefined) block += `Nats-TTL: ${headers.timeToLiveSeconds}s\r\n`;
+  if (headers.attributes !== undefined) {
+    for (const [name, value] of headers.attributes) block += `${name}: ${value}\r\n`;
+  }
   return `${block}\r\n`;
 }
 
@@ -90,12 +101,14 @@ const NO_HEADERS: EventHeaders = {
   traceParent: undefined,
   traceState: undefined,
   replayConsumer: undefined,
+  attributes: undefined,
 };
 
 /** What a stored message says of itself; names are compared without case, of a repeated one the first counts. */
 export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeaders {
   if (message.headers === undefined) return NO_HEADERS;
   const found: { -readonly [K in keyof EventHeaders]: EventHeaders[K] } = { ...NO_HEADERS };
+  let others: AttributeReader | undefined;
   const lines = new HeaderLines(message.headers);
   while (lines.next()) {
     if (lines.is("ws-data-type")) found.dataType ??= lines.value;
@@ -104,6 +117,13 @@ export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeade
     else if (lines.is("ws-trace-parent")) found.traceParent ??= lines.value;
     else if (lines.is("ws-trace-state")) found.traceState ??= lines.value;
     else if (lines.is("ws-replay-consumer")) found.replayConsumer ??= lines.value;
+    // NATS strips the other one from an event that was scheduled.
+    else if (lines.is("ws-idempotency-key")) found.idempotencyKey ??= lines.value;
+    else if (!lines.begins("nats-") && !lines.begins("ws-")) {
+      others ??= new AttributeReader();
+      others.add(lines.name, lines);
+    }
   }
+  if (others !== undefined && others.attributes.length > 0) found.attributes = others.attributes;
   return found;
 }

@@ -4,7 +4,8 @@
  */
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkSubject } from "../names.ts";
-import { jetStreamCode, refusingStream } from "../nats/errors.ts";
+import type { NatsConnection } from "../nats/connection.ts";
+import { JetStreamCode, jetStreamCode, refusingStream } from "../nats/errors.ts";
 import { type Reader, storedHeader } from "../nats/get.ts";
 import {
   type Publisher as JetStreamPublisher,
@@ -16,8 +17,11 @@ import {
   notStored,
 } from "../nats/publish.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
+import { requireNats } from "../nats/version.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
+import { checkAttributes } from "./attributes.ts";
 import { dataTypeOf, encodeHeaders, storedKey } from "./headers.ts";
+import { isScheduleSubject } from "./schedule.ts";
 import { type Timestamp, isValidTimestamp, now } from "./timestamp.ts";
 
 /** An event to publish. */
@@ -31,6 +35,9 @@ export interface NewEvent extends TraceContext {
   readonly idempotencyKey?: string | undefined;
   /** Id of the last event of the same subject; 0n: there is none. */
   readonly expectedLastId?: bigint | undefined;
+  readonly attributes?: ReadonlyMap<string, string> | undefined;
+  /** The event is removed after so long. */
+  readonly timeToLiveMs?: number | undefined;
 }
 
 /** Hears how publishing ended: exactly one of the two, once. */
@@ -42,22 +49,28 @@ export interface EventPublishListener {
 
 /** nats-server takes 64 KiB of headers in all; keys of this length leave room for the others. */
 const MAX_KEY_LENGTH = 8192;
+const MIN_TIME_TO_LIVE_MS = 1000;
+/** nats-server counts nanoseconds in 64 bits: 292 years. */
+const MAX_TIME_TO_LIVE_SECONDS = 9_223_372_036;
 
 /** Publishes events. */
 export class EventPublisher {
   readonly #publisher: JetStreamPublisher;
   readonly #reader: Reader;
-  readonly #maxPayload: () => number;
+  readonly #nats: Pick<NatsConnection, "maxPayload" | "server">;
 
-  constructor(publisher: JetStreamPublisher, reader: Reader, maxPayload: () => number) {
+  constructor(publisher: JetStreamPublisher, reader: Reader, nats: Pick<NatsConnection, "maxPayload" | "server">) {
     this.#publisher = publisher;
     this.#reader = reader;
-    this.#maxPayload = maxPayload;
+    this.#nats = nats;
   }
 
   /** Stores the event; throws what is wrong with it, and tells the listener everything else. */
   publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener): void {
     checkSubject("subject", event.subject);
+    if (isScheduleSubject(event.subject)) {
+      throw fieldError("INVALID_SUBJECT", "subject", `${quote(event.subject)} is where scheduled events wait`);
+    }
     const publishedAt = event.publishedAt ?? now();
     if (!isValidTimestamp(publishedAt)) {
       const text = `${publishedAt.seconds} s and ${publishedAt.nanos} ns is not a time in the years 1 to 9999`;
@@ -67,6 +80,7 @@ export class EventPublisher {
     if (key.length > MAX_KEY_LENGTH) {
       throw fieldError("INVALID_VALUE", "idempotency_key", `${quote(key)} is longer than ${MAX_KEY_LENGTH} characters`);
     }
+    if (event.attributes !== undefined) checkAttributes(event.attributes);
     const idempotencyKey = key === "" ? undefined : storedKey(key) || undefined;
     const headers = encodeHeaders({
       dataType: dataTypeOf(event.typeUrl),
@@ -75,9 +89,12 @@ export class EventPublisher {
       expectedLastSubjectSequence: event.expectedLastId,
       traceParent: event.traceParent,
       traceState: event.traceState,
+      attributes: event.attributes,
+      timeToLiveSeconds: event.timeToLiveMs === undefined ? undefined : this.#timeToLive(event.timeToLiveMs),
     });
     const size = Buffer.byteLength(headers) + event.value.length;
-    if (size > this.#maxPayload()) throw tooLarge(event.subject, size, this.#maxPayload());
+    const { maxPayload } = this.#nats;
+    if (size > maxPayload) throw tooLarge(event.subject, size, maxPayload);
     new Publishing(this.#publisher, this.#reader, listener, {
       subject: event.subject,
       headers,
@@ -87,6 +104,13 @@ export class EventPublisher {
       key: idempotencyKey,
       expectedLastId: event.expectedLastId,
     }).send();
+  }
+
+  /** NATS knows whole seconds alone: an event stays for the time it was given, or a little longer. */
+  #timeToLive(ms: number): number {
+    if (ms < MIN_TIME_TO_LIVE_MS) throw fieldError("INVALID_VALUE", "time_to_live", `${ms} ms is less than 1 s`);
+    requireNats(this.#nats, "timeToLive", "time_to_live");
+    return Math.min(Math.ceil(ms / 1000), MAX_TIME_TO_LIVE_SECONDS);
   }
 }
 
@@ -174,7 +198,7 @@ class Publishing implements PublishListener {
 
   #explained(error: WindshiftError): WindshiftError {
     const { subject } = this.#message;
-    const text = EXPLANATIONS[error.reason];
+    const text = NEEDS[jetStreamCode(error) ?? 0] ?? EXPLANATIONS[error.reason];
     if (text === undefined) return error;
     return new WindshiftError(error.reason, `${text} (subject ${quote(subject)})`, {
       metadata: { ...error.metadata, subject },
@@ -188,6 +212,11 @@ const EXPLANATIONS: Partial<Record<WindshiftError["reason"], string>> = {
   STREAM_FULL: "the stream is full and discards new events",
   EVENT_TOO_LARGE: "the event is larger than its stream accepts",
   ACCOUNT_LIMIT: "a limit of the NATS account is reached",
+};
+
+/** What a stream has to be ensured with, by what JetStream refused. */
+const NEEDS: Readonly<Record<number, string>> = {
+  [JetStreamCode.timeToLiveDisabled]: "time_to_live: the stream does not allow it; ensure it with allow_time_to_live",
 };
 
 function tooLarge(subject: string, size: number, limit: number): WindshiftError {

@@ -10,6 +10,8 @@ import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
 import { limit, nanoseconds } from "../nats/units.ts";
 import { checkCount, checkFilters } from "./filters.ts";
+import { isScheduleSubject, scheduleSubjects } from "./schedule.ts";
+import { type FeatureConfig, type StreamFeatures, checkFeatures, featureConfig } from "./stream-features.ts";
 import { type StreamPointer, sourceStart } from "./stream-pointer.ts";
 import { parseTimestamp } from "./timestamp.ts";
 
@@ -22,7 +24,7 @@ export interface SourceSpec {
 }
 
 /** What a stream shall be. Undefined fields take the defaults that the contract names. */
-export interface StreamSpec {
+export interface StreamSpec extends StreamFeatures {
   readonly name: string;
   readonly source:
     | { readonly kind: "subjects"; readonly subjects: readonly string[] }
@@ -66,6 +68,7 @@ export class Streams {
   /** Creates the stream, or changes it to the given configuration. The same again changes nothing. */
   async ensure(spec: StreamSpec, call: ApiCall): Promise<void> {
     checkSpec(spec);
+    checkFeatures(spec, this.#api.connection);
     await writing(this.#api.inTurn({ ...call, write: true }, async () => this.#ensure(spec, call)));
   }
 
@@ -142,9 +145,12 @@ export class Streams {
     const maxAgeMs = retention.maxAgeMs ?? 0;
     const window = spec.deduplicationWindowMs ?? 0;
     const defaultWindow = maxAgeMs > 0 ? Math.min(maxAgeMs, DEFAULT_DEDUPLICATION_MS) : DEFAULT_DEDUPLICATION_MS;
+    const features = featureConfig(spec, current);
+    const { allow_msg_schedules: canSchedule } = { ...(current as FeatureConfig | undefined), ...features };
     return {
       name: spec.name,
-      ...sourceConfig(spec, current, ends),
+      ...features,
+      ...sourceConfig(spec, current, ends, canSchedule === true ? [scheduleSubjects(spec.name)] : []),
       max_age: nanoseconds(maxAgeMs),
       max_msgs: limit(retention.maxEvents),
       max_bytes: limit(retention.maxBytes),
@@ -173,12 +179,10 @@ function checkSpec(spec: StreamSpec): void {
     if (spec.source.subjects.length === 0) throw fieldError("MISSING_FIELD", field, "must name at least one subject");
     checkFilters(field, spec.source.subjects);
     for (const [index, subject] of spec.source.subjects.entries()) {
-      if (!RESERVED.test(subject)) continue;
-      throw fieldError(
-        "INVALID_SUBJECT",
-        `${field}[${index}]`,
-        `${quote(subject)} takes in the subjects of NATS itself`,
-      );
+      const problem = RESERVED.test(subject)
+        ? "takes in the subjects of NATS itself"
+        : isScheduleSubject(subject) && "is where scheduled events wait";
+      if (problem !== false) throw fieldError("INVALID_SUBJECT", `${field}[${index}]`, `${quote(subject)} ${problem}`);
     }
   }
   if (spec.source.kind === "aggregate" && spec.source.sources.length === 0) {
@@ -260,11 +264,16 @@ function unchangeable(field: string, problem: string): WindshiftError {
   return fieldError("UNCHANGEABLE_SETTING", field, problem);
 }
 
-function sourceConfig(spec: StreamSpec, current: StreamConfig | undefined, ends: SourceEnds): Partial<StreamConfig> {
+function sourceConfig(
+  spec: StreamSpec,
+  current: StreamConfig | undefined,
+  ends: SourceEnds,
+  moreSubjects: readonly string[],
+): Partial<StreamConfig> {
   const none = { mirror: undefined, sources: undefined, subjects: undefined } as unknown as Partial<StreamConfig>;
   switch (spec.source.kind) {
     case "subjects":
-      return { ...none, subjects: [...spec.source.subjects] };
+      return { ...none, subjects: [...spec.source.subjects, ...moreSubjects] };
     case "mirror":
       return { ...none, mirror: { ...current?.mirror, ...oneSource(spec.source.source, current?.mirror, ends) } };
     case "aggregate": {

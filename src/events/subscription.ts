@@ -23,6 +23,7 @@ import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable } from "./consumers.ts";
 import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
+import { isScheduleSubject } from "./schedule.ts";
 import { StatusReporter, type SubscriptionStatus } from "./status.ts";
 
 /** What became of an event, as the client says. */
@@ -333,6 +334,10 @@ export class Subscription {
   }
 
   #onMessage(message: NatsMessage): void {
+    if (isScheduleSubject(message.subject)) {
+      this.#skip(message);
+      return;
+    }
     const event = readEvent(message);
     this.#metrics.deliveries.add(1);
     if (event.attempt > 1) this.#metrics.redeliveries.add(1);
@@ -351,6 +356,13 @@ export class Subscription {
     if (previous === undefined) return;
     this.#released(previous, "expired");
     this.#pull.grant(1, previous.bytes);
+  }
+
+  /** Nobody sees an event that waits for its time. If NATS does not hear of it, it comes again, and goes again. */
+  #skip(message: NatsMessage): void {
+    this.#connection.publish(message.reply, "", ACK);
+    this.#reporter?.delivered(waitingBehind(message.reply));
+    this.#pull.grant(1, message.size);
   }
 
   /** Nothing that is held is settled any more, nor handed back: JetStream would take it for another delivery. */

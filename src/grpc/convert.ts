@@ -6,6 +6,7 @@ import { WindshiftError, fieldError } from "../errors.ts";
 import type { ConsumerSpec } from "../events/consumers.ts";
 import type { EventQuery } from "../events/event-getter.ts";
 import type { DeliveryPolicySpec } from "../events/delivery-policy.ts";
+import type { NewEvent } from "../events/publisher.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import { isValidTimestamp } from "../events/timestamp.ts";
@@ -20,6 +21,8 @@ import {
   type StreamPointer as PointerMessage,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { SecondsAndNanos } from "../protobuf/well-known.ts";
+import type { TraceContext } from "../telemetry/trace-context.ts";
+import type { PublishEventRequest } from "./codecs/events.ts";
 
 /** Generated messages have bigint seconds, those coded by hand plain numbers. */
 interface Moment {
@@ -99,6 +102,9 @@ export function toStreamSpec(request: EnsureStreamRequest): StreamSpec {
     replicas: storage?.replicas || undefined,
     deduplicationWindowMs: durationMs("deduplication_window", request.deduplicationWindow),
     maxEventBytes: request.maxEventSize,
+    allowTimeToLive: request.allowTimeToLive,
+    allowScheduling: request.allowScheduling,
+    allowAtomic: request.allowAtomic,
   };
 }
 
@@ -185,6 +191,23 @@ export function toEventQuery({ event }: GetEventRequest): EventQuery {
     case undefined:
       throw fieldError("MISSING_FIELD", "event", "one of id and last_of_subject is required");
   }
+}
+
+/** `PublishEventRequest` as the domain wants it; `trace` is what its event shall carry. */
+export function toNewEvent(request: PublishEventRequest, trace: TraceContext): NewEvent {
+  const data = required("data", request.data);
+  return {
+    subject: request.subject,
+    typeUrl: data.typeUrl,
+    value: data.value,
+    publishedAt: request.timestamp,
+    idempotencyKey: request.idempotencyKey,
+    expectedLastId: request.expectedLastId === undefined ? undefined : BigInt(request.expectedLastId),
+    attributes: request.attributes,
+    timeToLiveMs: durationMs("time_to_live", request.timeToLive),
+    traceParent: trace.traceParent,
+    traceState: trace.traceState,
+  };
 }
 
 /** Throws unless the request has a value. */

@@ -17,7 +17,7 @@ export function toEventMessage(
     idempotencyKey: headers.idempotencyKey,
     traceParent,
     traceState: headers.traceState,
-    attributes: undefined,
+    attributes: headers.attributes,
     typeUrl: typeUrlOf(headers.dataType),
     value: payload,
     deliveryAttempt,

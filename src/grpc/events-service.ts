@@ -2,7 +2,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { WindshiftError } from "../errors.ts";
 import type { Events } from "../events/events.ts";
-import type { EventPublishListener, NewEvent } from "../events/publisher.ts";
+import type { EventPublishListener } from "../events/publisher.ts";
 import {
   DeleteConsumerRequestSchema,
   EnsureConsumerRequestSchema,
@@ -13,7 +13,6 @@ import {
 import { METHODS } from "../rpc.ts";
 import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { TraceContext } from "../telemetry/trace-context.ts";
 import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
 import {
   type PublishEventRequest,
@@ -25,7 +24,7 @@ import {
   encodeOneUint64,
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
-import { required, toConsumerSpec, toEventQuery, toStreamSpec } from "./convert.ts";
+import { toConsumerSpec, toEventQuery, toNewEvent, toStreamSpec } from "./convert.ts";
 import { asWindshiftError } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
 import type { Router, UnaryCall } from "./server.ts";
@@ -104,7 +103,7 @@ export class EventsService {
     const span = tracing.enabled ? tracing.startPublish(call.request.subject, call) : undefined;
     const answer = new PublishAnswer(call, metrics, span);
     try {
-      this.#events.publisher.publish(toNewEvent(call, span ?? call), call.deadlineMs, answer);
+      this.#events.publisher.publish(toNewEvent(call.request, span ?? call), call.deadlineMs, answer);
     } catch (error) {
       answer.onFailed(asWindshiftError(error));
     }
@@ -115,20 +114,6 @@ export class EventsService {
 export interface ServiceTelemetry {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
-}
-
-function toNewEvent({ request }: UnaryCall<PublishEventRequest, bigint>, trace: TraceContext): NewEvent {
-  const data = required("data", request.data);
-  return {
-    subject: request.subject,
-    typeUrl: data.typeUrl,
-    value: data.value,
-    publishedAt: request.timestamp,
-    idempotencyKey: request.idempotencyKey,
-    expectedLastId: request.expectedLastId === undefined ? undefined : BigInt(request.expectedLastId),
-    traceParent: trace.traceParent,
-    traceState: trace.traceState,
-  };
 }
 
 class PublishAnswer implements EventPublishListener {

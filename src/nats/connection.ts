@@ -412,7 +412,7 @@ export class NatsConnection implements AsyncDisposable {
   }
 
   /**
-   * Appends one PUB or HPUB command. Header blocks are text; only their idempotency key may hold more than ASCII. Large
+   * Appends one PUB or HPUB command. Header blocks are text; only their idempotency key and attributes may hold more than ASCII. Large
    * payloads go along as they are, without a copy.
    */
   #write(subject: string, reply: string, headers: string, payload: Uint8Array): void {

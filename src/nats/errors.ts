@@ -25,6 +25,7 @@ export const JetStreamCode = {
   wrongLastSequenceUnnamed: 10164,
   duplicateInProcess: 10158,
   lastSequenceNotReady: 10163,
+  timeToLiveDisabled: 10166,
 } as const;
 
 const REASONS_BY_CODE: Readonly<Record<number, Reason>> = {
@@ -42,6 +43,7 @@ const REASONS_BY_CODE: Readonly<Record<number, Reason>> = {
   10059: "STREAM_NOT_FOUND",
   10065: "SUBJECT_OVERLAP",
   10077: "STREAM_FULL",
+  10166: "NOT_ENABLED",
   10167: "OVERLOADED",
   10054: "EVENT_TOO_LARGE",
   10097: "EVENT_TOO_LARGE",

@@ -77,12 +77,16 @@ export class HeaderLines {
 
   /** Whether this is the line of `name`, which is given in lower case. */
   is(name: string): boolean {
-    const length = this.#colon - this.#start;
-    if (length !== name.length) return false;
-    for (let n = 0; n < length; n++) {
+    return this.#colon - this.#start === name.length && this.begins(name);
+  }
+
+  /** Whether the name of this line begins so; `start` is given in lower case. */
+  begins(start: string): boolean {
+    if (this.#colon - this.#start < start.length) return false;
+    for (let n = 0; n < start.length; n++) {
       const byte = this.#block[this.#start + n]!;
       const lower = byte >= UPPER_A && byte <= UPPER_Z ? byte + TO_LOWER : byte;
-      if (lower !== name.charCodeAt(n)) return false;
+      if (lower !== start.charCodeAt(n)) return false;
     }
     return true;
   }

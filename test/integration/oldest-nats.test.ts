@@ -83,6 +83,25 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     expect(await failure(publish("nowhere.a"))).toMatchObject({ status: "NOT_FOUND" });
   });
 
+  test("what needs a newer NATS is refused by naming it, and everything else works", async () => {
+    const tooOld = async (call: Promise<unknown>, what: string, needed: string): Promise<void> => {
+      const error = await failure(call);
+      expect(error).toMatchObject({
+        status: "FAILED_PRECONDITION",
+        reason: "NATS_TOO_OLD",
+        metadata: { needed, version: OLDEST_NATS, outcome: "not_stored" },
+      });
+      expect(error.message).toBe(`${what} needs NATS ${needed} or newer; this one is ${OLDEST_NATS}`);
+    };
+    const stream = { name: "new", source: { case: "subjects" as const, value: { subjects: ["new.>"] } } };
+    await tooOld(windshift.client.ensureStream({ ...stream, allowTimeToLive: true }), "allow_time_to_live", "2.11");
+    await tooOld(windshift.client.ensureStream({ ...stream, allowScheduling: true }), "allow_scheduling", "2.12");
+    await tooOld(windshift.client.ensureStream({ ...stream, allowAtomic: true }), "allow_atomic", "2.12");
+    await windshift.client.ensureStream({ ...stream, allowTimeToLive: false, allowAtomic: false });
+    await tooOld(publish("new.a", "x", { timeToLive: { seconds: 5n } }), "time_to_live", "2.11");
+    expect(await publish("new.a", "x", { attributes: { tenant: "a" } })).toBe(1n);
+  });
+
   test("events are acknowledged, rejected, pinged, and delivered again", async () => {
     await ensureStream("consume");
     const subjects = ["consume.a", "consume.b"];

@@ -1,51 +1,17 @@
 /** PublishEvent: what is stored, what a repeat does, what is refused, and what is said while NATS is away. */
 import { execFile as execFileWithCallback } from "node:child_process";
 import { promisify } from "node:util";
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { describe, expect } from "vitest";
-import {
-  EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
-  type EnsureStreamRequestSchema,
-} from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { EnsureStreamRequest_DiscardPolicy as DiscardPolicy } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
+import { consume, count, ensureStream, header } from "../support/publishing.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const execFile = promisify(execFileWithCallback);
-
-/** A stream `name` that collects `name.>`. */
-async function ensureStream(
-  client: Client,
-  rest: MessageInitShape<typeof EnsureStreamRequestSchema> = {},
-): Promise<string> {
-  const name = rest.name ?? uniqueName();
-  await client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } }, ...rest });
-  return name;
-}
-
-/** Number of events in a stream. */
-async function count(jsm: JetStreamManager, stream: string): Promise<number> {
-  return (await jsm.streams.info(stream)).state.messages;
-}
-
-/** A header of a stored event. */
-async function header(jsm: JetStreamManager, stream: string, id: bigint, name: string): Promise<string | undefined> {
-  const message = await jsm.streams.getMessage(stream, { seq: Number(id) });
-  return message!.header.has(name) ? message!.header.get(name) : undefined;
-}
-
-/** The first `count` events, as a consumer gets them. */
-async function consume(client: Client, stream: string, events: number) {
-  const from = { pointer: { case: "start" as const, value: true } };
-  const { id } = await client.ensureConsumer({ stream, subjects: [">"], from });
-  const call = await client.subscribe(stream, id);
-  const delivered = await call.take(events);
-  await call.cancel();
-  return delivered;
-}
 
 describe("an event", () => {
   test("gets the next sequence of its stream as its id, whatever its subject", async ({ client }) => {

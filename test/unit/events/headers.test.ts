@@ -27,6 +27,14 @@ test("what was written is read again", () => {
     idempotencyKey: fc.option(text.map(storedKey), { nil: undefined }),
     traceParent: fc.option(fc.constant("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), { nil: undefined }),
     traceState: fc.option(fc.constant("vendor=value,other=:a"), { nil: undefined }),
+    attributes: fc.option(
+      fc
+        .dictionary(fc.constantFrom("a", "ce-id", "natsy", "~!"), fc.string({ unit: fc.constantFrom("b", "é", ":") }), {
+          minKeys: 1,
+        })
+        .map((all): [string, string][] => Object.entries(all)),
+      { nil: undefined },
+    ),
   });
   fc.assert(
     fc.property(headers, (written) => {
@@ -154,6 +162,7 @@ describe("headers that others stored", () => {
     idempotencyKey: undefined,
     traceParent: undefined,
     traceState: undefined,
+    attributes: undefined,
   };
   const time = "2023-11-14T22:13:20.12Z";
 
@@ -162,7 +171,33 @@ describe("headers that others stored", () => {
   });
 
   test("none of ours", () => {
-    expect(decodeHeaders(block("Other: x", "Nats-Expected-Stream: s"))).toEqual(nothing);
+    expect(decodeHeaders(block("Nats-Expected-Stream: s", "WS-Other: x", "nats-ttl: 1s", "ws-: x"))).toEqual(nothing);
+  });
+
+  test("others are attributes, the first of those that differ by case alone", () => {
+    const { attributes } = decodeHeaders(block("Tenant: a", "b:", "TENANT: c", "Nats: d", "ws_e: f"));
+    expect(attributes).toEqual([
+      ["Tenant", "a"],
+      ["b", ""],
+      ["Nats", "d"],
+      ["ws_e", "f"],
+    ]);
+  });
+
+  test.for(["größe: x", ": x", "a b: x", "a : x", "a\0: x", `${"n".repeat(257)}: x`])(
+    "a name that nobody could publish is no attribute: %j",
+    (line) => {
+      expect(decodeHeaders(block(line)).attributes).toBeUndefined();
+    },
+  );
+
+  test("bytes that are no text come out as text", () => {
+    const bytes = Buffer.concat([Buffer.from("NATS/1.0\r\na: "), Buffer.from([0xff]), Buffer.from("\r\n\r\n")]);
+    expect(decodeHeaders({ ...stored(undefined), headers: bytes }).attributes).toEqual([["a", "\ufffd"]]);
+  });
+
+  test("the key of an event that was scheduled is its key", () => {
+    expect(decodeHeaders(block("WS-Idempotency-Key: k", "Nats-Scheduler: s")).idempotencyKey).toBe("k");
   });
 
   test("names are compared without case", () => {
