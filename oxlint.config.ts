@@ -5,7 +5,8 @@ import { defineConfig } from "oxlint";
 
 const leaves = ["errors.ts"];
 const mayImport: Record<string, string[]> = {
-  grpc: ["events", "state", "auth", "telemetry", "gen", "protobuf", "rpc.ts", "errors.ts"],
+  grpc: ["admin", "events", "state", "auth", "telemetry", "gen", "protobuf", "rpc.ts", "errors.ts"],
+  admin: ["events", "state", "nats", "telemetry", "names.ts", "errors.ts"],
   events: ["nats", "telemetry", "names.ts", "errors.ts"],
   state: ["nats", "telemetry", "protobuf", "names.ts", "errors.ts"],
   nats: ["telemetry", "names.ts", ...leaves],
@@ -17,7 +18,7 @@ const mayImport: Record<string, string[]> = {
   protobuf: [],
 };
 const packagesOnlyIn: Record<string, string[]> = {
-  "@nats-io/": ["nats", "events", "state"],
+  "@nats-io/": ["nats", "events", "state", "admin"],
   "@grpc/": ["grpc", "telemetry"],
   fastify: ["health"],
   "@opentelemetry/": ["telemetry"],

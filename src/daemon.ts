@@ -5,11 +5,14 @@
  * grace to settle what they hold, the rest is handed back for immediate redelivery → NATS is closed.
  */
 import { X509Certificate } from "node:crypto";
+import { Admin } from "./admin/admin.ts";
 import type { Config } from "./config/config.ts";
 import { Events } from "./events/events.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.ts";
+import { AdminService as AdminServiceDescriptor } from "./gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
+import { registerAdminService } from "./grpc/admin-service.ts";
 import type { Engine, EngineOptions, EngineTls } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { NativeEngine } from "./grpc/engine/native/server.ts";
@@ -31,7 +34,7 @@ import { type EmbeddedNats, startEmbeddedNats } from "./nats/embedded.ts";
 import { Reader } from "./nats/get.ts";
 import { Publisher } from "./nats/publish.ts";
 import { StartError } from "./nats/start-error.ts";
-import { EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
+import { ADMIN_SERVICE, EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
 import { State } from "./state/state.ts";
 import { LineLimit } from "./telemetry/line-limit.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -84,6 +87,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     }),
   );
   const domainState = new State(shared);
+  const admin = new Admin({ api, logger });
 
   const engine = createEngine(config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
@@ -91,8 +95,10 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     onUnread: slowClientReport(logger, metrics),
   });
   metrics.observeUnread(() => engine.unreadBytes);
-  const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE]));
-  const reflection = stack.use(new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, Health]));
+  const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE, ADMIN_SERVICE]));
+  const reflection = stack.use(
+    new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, AdminServiceDescriptor, Health]),
+  );
   const router = new Router(engine, [
     limitInterceptor(config.grpc.maxCalls),
     stack.use(new DeadlineInterceptor(config.grpc.requestTimeoutMs)),
@@ -103,6 +109,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const eventsService = new EventsService(events, telemetry);
   eventsService.register(router);
   registerStateService(router, domainState);
+  registerAdminService(router, admin);
   for (const [path, handler] of [...healthHandlers(health), ...reflectionHandlers(reflection)])
     engine.handle(path, handler);
 

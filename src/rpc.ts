@@ -20,6 +20,8 @@ export interface MethodName {
 export const EVENTS_SERVICE = "windshift.events.v1alpha1.EventsService";
 /** The service of stores and values. */
 export const STATE_SERVICE = "windshift.state.v1alpha1.StateService";
+/** The service of administration. */
+export const ADMIN_SERVICE = "windshift.admin.v1alpha1.AdminService";
 
 type MethodKey =
   | "ensureStream"
@@ -35,7 +37,21 @@ type MethodKey =
   | "ensureStore"
   | "get"
   | "set"
-  | "delete";
+  | "delete"
+  | "listStreams"
+  | "getStream"
+  | "deleteStream"
+  | "purgeStream"
+  | "listConsumers"
+  | "getConsumer"
+  | "pauseConsumer"
+  | "resumeConsumer"
+  | "resetConsumer"
+  | "listDeadLetters"
+  | "replayDeadLetters"
+  | "deleteDeadLetters"
+  | "listStores"
+  | "deleteStore";
 
 /** Every RPC of the contract. `Publish` and `Consume` are the names of an older generation of clients. */
 export const METHODS: Readonly<Record<MethodKey, MethodName>> = {
@@ -53,6 +69,20 @@ export const METHODS: Readonly<Record<MethodKey, MethodName>> = {
   get: method(STATE_SERVICE, "Get"),
   set: method(STATE_SERVICE, "Set"),
   delete: method(STATE_SERVICE, "Delete"),
+  listStreams: method(ADMIN_SERVICE, "ListStreams"),
+  getStream: method(ADMIN_SERVICE, "GetStream"),
+  deleteStream: method(ADMIN_SERVICE, "DeleteStream"),
+  purgeStream: method(ADMIN_SERVICE, "PurgeStream"),
+  listConsumers: method(ADMIN_SERVICE, "ListConsumers"),
+  getConsumer: method(ADMIN_SERVICE, "GetConsumer"),
+  pauseConsumer: method(ADMIN_SERVICE, "PauseConsumer"),
+  resumeConsumer: method(ADMIN_SERVICE, "ResumeConsumer"),
+  resetConsumer: method(ADMIN_SERVICE, "ResetConsumer"),
+  listDeadLetters: method(ADMIN_SERVICE, "ListDeadLetters"),
+  replayDeadLetters: method(ADMIN_SERVICE, "ReplayDeadLetters", "server_streaming"),
+  deleteDeadLetters: method(ADMIN_SERVICE, "DeleteDeadLetters"),
+  listStores: method(ADMIN_SERVICE, "ListStores"),
+  deleteStore: method(ADMIN_SERVICE, "DeleteStore"),
 };
 
 /** `package.Service/Method`: what logs, traces and metrics call a method. */

@@ -1,0 +1,81 @@
+/** Requests of the JetStream API that only administration needs: names in pages, deleting, purging. */
+import { WindshiftError } from "../errors.ts";
+import { isName } from "../names.ts";
+import type { ApiCall, JetStreamApi } from "./api.ts";
+
+/** Where names come from: all streams, or the consumers of one. */
+export type NameList = "STREAM.NAMES" | `CONSUMER.NAMES.${string}`;
+
+interface NamesPage {
+  readonly total: number;
+  readonly streams?: readonly string[] | null;
+  readonly consumers?: readonly string[] | null;
+}
+
+const MAX_WALKS = 10;
+const RETRY_AFTER_MS = 500;
+
+/**
+ * The first `count` names after `after`, in the order of their bytes; those that the contract cannot say are left out.
+ * nats-server counts from the start of its sorted list: each page asked for begins with the last name of the one before,
+ * so that what is made or deleted meanwhile is noticed, and the walk begins again.
+ */
+export async function namesAfter(
+  api: JetStreamApi,
+  list: NameList,
+  after: string,
+  count: number,
+  call: ApiCall,
+): Promise<string[]> {
+  for (let walk = 0; walk < MAX_WALKS; walk++) {
+    const names = await walkNames(api, list, after, count, call);
+    if (names !== undefined) return names;
+  }
+  throw new WindshiftError("NATS_UNAVAILABLE", `${list} changes faster than it can be read`, {
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}
+
+/** Undefined where the list changed between two pages. */
+async function walkNames(
+  api: JetStreamApi,
+  list: NameList,
+  after: string,
+  count: number,
+  call: ApiCall,
+): Promise<string[] | undefined> {
+  const found: string[] = [];
+  let last: string | undefined;
+  for (let offset = 0; ;) {
+    const page = await api.request<NamesPage>(list, { offset }, call);
+    const names = page.streams ?? page.consumers ?? [];
+    if (last !== undefined && names[0] !== last) return undefined;
+    const fresh = last === undefined ? names : names.slice(1);
+    found.push(...fresh.filter((name) => name > after && isName(name)));
+    if (found.length >= count) return found.slice(0, count);
+    if (fresh.length === 0 || offset + names.length >= page.total) return found;
+    last = names.at(-1);
+    offset += names.length - 1;
+  }
+}
+
+/** Rejects with STREAM_NOT_FOUND where there is none. */
+export async function deleteStream(api: JetStreamApi, stream: string, call: ApiCall): Promise<void> {
+  await api.request(`STREAM.DELETE.${stream}`, undefined, { write: true, names: { stream }, ...call });
+}
+
+/** What to remove of a stream; with neither `seq` nor `keep` all that matches. */
+export interface Purge {
+  readonly filter?: string;
+  /** Messages before this sequence. 1 would remove all (seen with 2.14). */
+  readonly seq?: number;
+  /** All but the last ones. */
+  readonly keep?: number;
+}
+
+/** Returns how many messages were removed. */
+export async function purgeStream(api: JetStreamApi, stream: string, purge: Purge, call: ApiCall): Promise<number> {
+  const request = { write: true, names: { stream }, ...call };
+  const { purged } = await api.request<{ purged: number }>(`STREAM.PURGE.${stream}`, purge, request);
+  return purged;
+}
