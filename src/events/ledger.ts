@@ -7,6 +7,7 @@
  * is accepted here that may already be on its way to another subscriber.
  */
 
+import { performance } from "node:perf_hooks";
 import { SequenceMap } from "../sequence-map.ts";
 
 /** An event held by the client. */

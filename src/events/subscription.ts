@@ -9,6 +9,8 @@
  * Open → `close` (the client left, the server drains) or `onEnded` (the consumer is gone). What was held is handed back
  * for immediate redelivery elsewhere.
  */
+import { Buffer } from "node:buffer";
+import { performance } from "node:perf_hooks";
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";

@@ -3,6 +3,7 @@
  * logging), ends exactly once with one status, and whatever a handler throws becomes that status. Handlers hold none of
  * it: they read as convert, call, convert.
  */
+import { performance } from "node:perf_hooks";
 import { type Reason, WindshiftError } from "../errors.ts";
 import { type MethodName, fullName, methodPaths } from "../rpc.ts";
 import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler, Refusal } from "./engine/engine.ts";

@@ -11,8 +11,10 @@
  *   what was not sent never will be (`not_sent`). Nothing is kept to be sent later, so a call that was answered with an
  *   error never happens afterwards.
  */
+import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { performance } from "node:perf_hooks";
 import { checkServerIdentity } from "node:tls";
 import {
   type ConnectionOptions,

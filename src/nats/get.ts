@@ -2,6 +2,7 @@
  * Hot path: reading a message by its subject or sequence. Two ways, as nats-server has them: a direct get is answered by
  * any replica, so it may be old where there are several, and cheap; asking through the API is answered by the leader.
  */
+import { Buffer } from "node:buffer";
 import { WindshiftError } from "../errors.ts";
 import { type JetStreamApi, parseReply } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";

@@ -6,6 +6,7 @@
  * Only the form in which nats-server writes is understood. Whatever else comes means that our place in the stream of
  * bytes is lost, and with it the connection: it throws a {@link ProtocolError}.
  */
+import { Buffer } from "node:buffer";
 import type { NatsMessage } from "./message.ts";
 
 /** The bytes are none that nats-server sends. */

@@ -16,6 +16,7 @@
  * connection ends all requests, and new ones use new subjects, so that
  * nothing that an old request may still deliver is taken for an answer to a new one.
  */
+import { performance } from "node:perf_hooks";
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";

@@ -1,4 +1,5 @@
 /** Hot path: the well-known types inside hot messages, and `Any` by itself. */
+import { Buffer } from "node:buffer";
 import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
 
 /** `google.protobuf.Any`. */

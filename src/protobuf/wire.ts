@@ -3,7 +3,7 @@
  * message (3 to 10 µs); the few messages that flow by the ten thousand are coded by hand on top of this
  * (`test/unit/grpc/codecs.test.ts` compares them with the generated code over random messages and random bytes).
  */
-import { isUtf8 } from "node:buffer";
+import { Buffer, isUtf8 } from "node:buffer";
 import { asBuffer } from "../bytes.ts";
 
 /** An unsigned 64-bit number: as a number where that is exact, else as a bigint. */

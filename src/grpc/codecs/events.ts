@@ -2,6 +2,7 @@
  * Hot path: the messages of publishing and consuming, coded by hand. Field numbers are those of
  * `proto/windshift/events/v1alpha1/events.proto`; a tag is number × 8 + wire type.
  */
+import { Buffer } from "node:buffer";
 import { fieldError } from "../../errors.ts";
 import {
   type AnyMessage,

@@ -1,4 +1,5 @@
 /** Metrics, traces and logs of calls: one interceptor each. Without an exporter a call pays for one addition. */
+import { performance } from "node:perf_hooks";
 import { LineLimit } from "../../telemetry/line-limit.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";

@@ -5,6 +5,7 @@
  *
  * Hot path: a message that lies in one DATA frame is handed on as a view of what the socket brought.
  */
+import { Buffer } from "node:buffer";
 import type { X509Certificate } from "node:crypto";
 import { type ZlibOptions, gunzipSync, inflateSync } from "node:zlib";
 import {

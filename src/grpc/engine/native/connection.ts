@@ -6,8 +6,10 @@
  * RFC names. Whatever costs us more than it costs the client is bounded: header blocks in bytes and frames, streams in
  * number, and by its {@link Patience} everything that no well-behaved client sends often.
  */
+import { Buffer } from "node:buffer";
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
+import { performance } from "node:perf_hooks";
 import {
   DEFAULT_WINDOW,
   ErrorCode,

@@ -2,6 +2,7 @@
  * Frames of HTTP/2 (RFC 9113, section 4): what they are called, and where one ends and the next begins. As many as one
  * read of the socket brought are handed on in place, without a copy; only one that is split between reads is put together.
  */
+import { Buffer } from "node:buffer";
 
 export const FrameType = {
   data: 0,

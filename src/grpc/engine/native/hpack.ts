@@ -2,6 +2,7 @@
  * HPACK (RFC 7541): reading header blocks with the static and the dynamic table, and writing fields that no table has to
  * remember. Responses of a gRPC server are so few and so short that a table for them would cost more than it saves.
  */
+import { Buffer } from "node:buffer";
 import { decodeHuffman } from "./huffman.ts";
 
 const ENTRY_OVERHEAD = 32;

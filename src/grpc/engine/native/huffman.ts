@@ -2,6 +2,7 @@
  * The Huffman code of HPACK (RFC 7541, appendix B). It is canonical: ordered by length, then by symbol, the codes count
  * up. So the lengths say it all.
  */
+import { Buffer } from "node:buffer";
 
 /** Bits of each octet's code, and last those of EOS. */
 // prettier-ignore

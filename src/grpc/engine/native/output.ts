@@ -4,6 +4,7 @@
  * of one stream that follow each other share a DATA frame, which stays open at the end of the buffer until something else
  * is written.
  */
+import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import { asBuffer } from "../../../bytes.ts";
 import { FRAME_HEADER_BYTES, Flag, FrameType, MAX_FRAME_BYTES, writeFrameHeader } from "./frames.ts";

@@ -1,4 +1,5 @@
 /** gRPC's part of header blocks: what begins a response, and what ends it ("gRPC over HTTP2", the gRPC specification). */
+import { Buffer } from "node:buffer";
 import type { CallStatus } from "../engine.ts";
 import { STATUS_200, encodeField } from "./hpack.ts";
 
