@@ -21,6 +21,8 @@ export interface DeliveredEvent extends StoredEvent {
   readonly attempt: number;
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
+  /** Size as NATS counts it. */
+  readonly bytes: number;
 }
 
 /** Tokens before the attempt, and those of what has a domain. */
@@ -47,6 +49,7 @@ export function readEvent(message: NatsMessage): DeliveredEvent {
     payload: message.payload,
     attempt: digitsBetween(ackSubject, dots[first - 1]! + 1, dots[first]!),
     ackSubject,
+    bytes: message.size,
   };
 }
 

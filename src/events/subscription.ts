@@ -347,7 +347,7 @@ export class Subscription {
       id: event.id,
       ackSubject: event.ackSubject,
       attempt: event.attempt,
-      bytes: message.size,
+      bytes: event.bytes,
       expiresAt: performance.now() + this.#holdTimeMs(event.attempt),
       isSettling: false,
       pings: 0,

@@ -25,6 +25,7 @@ import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
 import { within } from "../within.ts";
 import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
 import { durationMs, toDuration } from "./convert.ts";
+import { EventBatch } from "./event-batch.ts";
 import { toEventMessage } from "./event-message.ts";
 import type { BidiCall } from "./server.ts";
 
@@ -46,6 +47,8 @@ export class ConsumeLoop implements SubscriptionListener {
   #isHalfClosed = false;
   #finishing: Promise<void> | undefined;
   #statusUpdates = false;
+  /** Where the client takes several events in one message. */
+  #batch: EventBatch | undefined;
   #stream = "";
   #consumer = "";
 
@@ -84,7 +87,9 @@ export class ConsumeLoop implements SubscriptionListener {
 
   onEvent(event: DeliveredEvent): unknown {
     const span = this.#tracing.enabled ? this.#startSpan(event) : undefined;
-    this.#send(toEventMessage(event, event.attempt, span?.traceParent));
+    const message = toEventMessage(event, event.attempt, span?.traceParent);
+    if (this.#batch === undefined) this.#send(message);
+    else this.#batch.add(message, event.bytes);
     return span;
   }
 
@@ -130,11 +135,12 @@ export class ConsumeLoop implements SubscriptionListener {
         field: "subscribe",
       });
     }
-    const { stream, consumer, maxProcessingEvents, maxProcessingBytes, statusUpdates = false } = request;
+    const { stream, consumer, maxProcessingEvents, maxProcessingBytes, maxBatch = 0, statusUpdates = false } = request;
     this.#state = "opening";
     this.#stream = stream;
     this.#consumer = consumer;
     this.#statusUpdates = statusUpdates;
+    if (maxBatch > 1) this.#batch = new EventBatch(maxBatch, (events) => this.#write({ kind: "events", events }));
     this.#call.pause();
     const spec = {
       stream,
@@ -186,6 +192,11 @@ export class ConsumeLoop implements SubscriptionListener {
   }
 
   #send(response: EventsResponse): void {
+    this.#batch?.flush();
+    this.#write(response);
+  }
+
+  #write(response: EventsResponse): void {
     if (this.#call.send(response)) return;
     this.#call.pause();
     this.#subscription?.pause();
@@ -211,12 +222,14 @@ export class ConsumeLoop implements SubscriptionListener {
     await this.#subscription!.close();
     if (this.#state !== "ending") return;
     this.#state = "over";
+    this.#batch?.flush();
     this.#call.end();
     this.#onOver(this);
   }
 
   #fail(error: unknown): void {
     if (this.#state === "over") return;
+    this.#batch?.flush();
     this.#call.fail(error);
     this.#stop();
   }

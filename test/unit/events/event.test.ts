@@ -35,6 +35,7 @@ describe("where a delivery comes from is read from its reply subject", () => {
       payload: Buffer.from("payload"),
       attempt: 3,
       ackSubject: reply,
+      bytes: 0,
     });
   });
 });
