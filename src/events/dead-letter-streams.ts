@@ -26,8 +26,13 @@ const LOCK_PATIENCE_MS = 15_000;
 const FIELD = "delivery_policy.dead_letter.stream";
 
 /** The subject of all letters of a consumer, with a wildcard for the event's id. */
-function lettersOf(stream: string, consumer: string): string {
+export function lettersOf(stream: string, consumer: string): string {
   return `${DEAD_LETTERS}.${stream}.${consumer}.*`;
+}
+
+/** The subject of one letter, or with a text for the id of what belongs to it. */
+export function letterSubject(stream: string, consumer: string, id: bigint | string): string {
+  return `${DEAD_LETTERS}.${stream}.${consumer}.${id}`;
 }
 
 /** Makes streams for dead letters, and binds consumers to them. */

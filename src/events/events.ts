@@ -11,6 +11,7 @@ import { PullMonitor } from "../nats/pull.ts";
 import { StreamTraits } from "../nats/stream-traits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Consumers } from "./consumers.ts";
+import { DeadLetters } from "./dead-letters.ts";
 import { EventGetter } from "./event-getter.ts";
 import { DeadLetterStreams } from "./dead-letter-streams.ts";
 import { EventPublisher } from "./publisher.ts";
@@ -34,6 +35,7 @@ export class Events implements Disposable {
   readonly streams: Streams;
   readonly consumers: Consumers;
   readonly publisher: EventPublisher;
+  readonly deadLetters: DeadLetters;
   readonly getter: EventGetter;
   readonly #dependencies: EventsDependencies;
   readonly #monitor = new PullMonitor();
@@ -43,6 +45,7 @@ export class Events implements Disposable {
     this.#dependencies = dependencies;
     this.streams = new Streams(api, dependencies);
     this.consumers = new Consumers(api, new DeadLetterStreams(api));
+    this.deadLetters = new DeadLetters({ api, reader, publisher });
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)));
     this.publisher = new EventPublisher(publisher, reader, api.connection);
   }

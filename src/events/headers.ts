@@ -109,6 +109,7 @@ export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeade
   if (message.headers === undefined) return NO_HEADERS;
   const found: { -readonly [K in keyof EventHeaders]: EventHeaders[K] } = { ...NO_HEADERS };
   let others: AttributeReader | undefined;
+  let ownKey: string | undefined;
   const lines = new HeaderLines(message.headers);
   while (lines.next()) {
     if (lines.is("ws-data-type")) found.dataType ??= lines.value;
@@ -117,13 +118,14 @@ export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeade
     else if (lines.is("ws-trace-parent")) found.traceParent ??= lines.value;
     else if (lines.is("ws-trace-state")) found.traceState ??= lines.value;
     else if (lines.is("ws-replay-consumer")) found.replayConsumer ??= lines.value;
-    // NATS strips the other one from an event that was scheduled.
-    else if (lines.is("ws-idempotency-key")) found.idempotencyKey ??= lines.value;
+    // NATS strips the other one from an event that was scheduled, and that of a replay is its own.
+    else if (lines.is("ws-idempotency-key")) ownKey ??= lines.value;
     else if (!lines.begins("nats-") && !lines.begins("ws-")) {
       others ??= new AttributeReader();
       others.add(lines.name, lines);
     }
   }
+  if (ownKey !== undefined || found.replayConsumer !== undefined) found.idempotencyKey = ownKey;
   if (others !== undefined && others.attributes.length > 0) found.attributes = others.attributes;
   return found;
 }

@@ -93,6 +93,11 @@ export class Reader {
     return this.#ask(stream, { seq: Number(sequence) + 1, next_by_subj: subject }, deadlineMs);
   }
 
+  /** The message with this sequence, as the leader of the stream has it. */
+  async bySequence(stream: string, sequence: bigint, deadlineMs: number): Promise<StoredMessage | undefined> {
+    return this.#ask(stream, { seq: Number(sequence) }, deadlineMs);
+  }
+
   /** How far the stream has come, as its leader has it. */
   async progress(stream: string, deadlineMs: number): Promise<Progress> {
     const { state, cluster } = await this.#api.streamInfo(stream, { deadlineMs });

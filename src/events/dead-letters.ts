@@ -1,0 +1,227 @@
+/**
+ * Dead letters as an operator sees them: listed, replayed, deleted; each for one consumer, oldest first. What writes them is
+ * `dead-letter-writer.ts`.
+ *
+ * A letter is removed only after its event is settled for the consumer. A server that was killed between writing the letter
+ * and settling the event leaves both behind, and the event would come back, as a second letter or to a client, once the first
+ * one is gone.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { fieldError } from "../errors.ts";
+import { checkName } from "../names.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import type { Reader, StoredMessage } from "../nats/get.ts";
+import type { Publisher } from "../nats/publish.ts";
+import { letterSubject, lettersOf } from "./dead-letter-streams.ts";
+import { type DeadLetter, readLetter } from "./dead-letter.ts";
+import { type FoundLetter, LetterRemoval, deadlineOf } from "./letter-removal.ts";
+import { Replay } from "./replay.ts";
+
+/** Letters by the ids of their events, or all that are there when the call begins. */
+export type LetterChoice = readonly bigint[] | "all";
+
+/** How many letters a page shall have, and where it goes on. */
+export interface LetterPage {
+  readonly size: number;
+  /** `DeadLetter.sequence` of the last letter of the page before; undefined for the first page. */
+  readonly after?: bigint | undefined;
+}
+
+/** How to go through letters. */
+export interface LetterWork {
+  /** So many a second at most; 0 or undefined: as fast as it goes. */
+  readonly ratePerSecond?: number | undefined;
+  /** Ends the work after the letter at hand; what was done stays done. */
+  readonly signal?: AbortSignal | undefined;
+  /** Hears of each letter that is done; of a replay, with the id of the new event. */
+  readonly onDone?: ((id: bigint, newId: bigint | undefined) => void) | undefined;
+}
+
+/** What became of letters. */
+export interface LetterResult {
+  /** Letters that were replayed, or deleted. */
+  readonly done: number;
+  /** Of the ids that were asked for, those without a letter. */
+  readonly missing: readonly bigint[];
+}
+
+/** What {@link DeadLetters} works on. */
+export interface DeadLettersDependencies {
+  readonly api: JetStreamApi;
+  readonly reader: Reader;
+  readonly publisher: Publisher;
+}
+
+/** A page is cut off where it has so many bytes of payloads; a single larger letter is a page. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+const MAX_PAGE_SIZE = 1_000;
+const MAX_IDS = 10_000;
+
+/** The dead letters of consumers. */
+export class DeadLetters {
+  readonly #dependencies: DeadLettersDependencies;
+
+  constructor(dependencies: DeadLettersDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /**
+   * Letters of a consumer, oldest first; `next` is the `after` of the next page, undefined on the last one. The consumer need
+   * not exist any more.
+   */
+  async list(
+    stream: string,
+    consumer: string,
+    page: LetterPage,
+    call: ApiCall,
+  ): Promise<{ readonly letters: readonly DeadLetter[]; readonly next: bigint | undefined }> {
+    checkNames(stream, consumer);
+    const size = Math.min(Math.max(1, page.size), MAX_PAGE_SIZE);
+    const letters: DeadLetter[] = [];
+    let bytes = 0;
+    for await (const { letter, message } of this.#letters(stream, consumer, page.after ?? 0n, call)) {
+      bytes += message.payload.length;
+      const last = letters.at(-1);
+      if (last !== undefined && (letters.length >= size || bytes > MAX_PAGE_BYTES)) {
+        return { letters, next: last.sequence };
+      }
+      letters.push(letter);
+    }
+    return { letters, next: undefined };
+  }
+
+  /**
+   * Publishes the events of letters again, for that consumer alone, oldest first, and removes the letters. A letter whose
+   * event could not be stored stays, and ends the work with the error. Repeating it after any failure, at any later time,
+   * stores no event twice.
+   */
+  async replay(
+    stream: string,
+    consumer: string,
+    choice: LetterChoice,
+    work: LetterWork,
+    call: ApiCall,
+  ): Promise<LetterResult> {
+    const replay = new Replay(this.#dependencies, stream, consumer);
+    return this.#forEach(stream, consumer, choice, work, call, {
+      prepare: async () => replay.prepare(call),
+      run: async (letters, found) => replay.run(letters, found, call),
+    });
+  }
+
+  /** Removes letters, and settles their events for the consumer should they not be. */
+  async delete(
+    stream: string,
+    consumer: string,
+    choice: LetterChoice,
+    work: LetterWork,
+    call: ApiCall,
+  ): Promise<LetterResult> {
+    const removal = new LetterRemoval(this.#dependencies, stream, consumer);
+    return this.#forEach(stream, consumer, choice, work, call, {
+      prepare: async () => removal.prepare(call),
+      run: async (letters, { letter }) => {
+        await removal.run(letters, letter, call);
+        return undefined;
+      },
+    });
+  }
+
+  async #forEach(
+    stream: string,
+    consumer: string,
+    choice: LetterChoice,
+    work: LetterWork,
+    call: ApiCall,
+    task: {
+      readonly prepare: () => Promise<void>;
+      readonly run: (letters: string, found: FoundLetter) => Promise<bigint | undefined>;
+    },
+  ): Promise<LetterResult> {
+    checkNames(stream, consumer);
+    if (choice !== "all" && choice.length > MAX_IDS) {
+      throw fieldError("INVALID_VALUE", "ids", `has ${choice.length} entries, at most ${MAX_IDS} may be`);
+    }
+    await task.prepare();
+    const missing: bigint[] = [];
+    const chosen =
+      choice === "all"
+        ? this.#letters(stream, consumer, 0n, call)
+        : this.#chosen(stream, consumer, new Set(choice), missing, call);
+    const pace = new Pace(work);
+    let done = 0;
+    for await (const found of chosen) {
+      if (!(await pace.next())) break;
+      const newId = await task.run(found.letters, found);
+      done += 1;
+      work.onDone?.(found.letter.id, newId);
+    }
+    return { done, missing };
+  }
+
+  /** Letters after a sequence, up to what the stream has now. */
+  async *#letters(stream: string, consumer: string, after: bigint, call: ApiCall): AsyncGenerator<FoundLetter> {
+    const { api, reader } = this.#dependencies;
+    const filter = lettersOf(stream, consumer);
+    const letters = await api.streamOfSubject(filter, call);
+    if (letters === undefined) return;
+    const { state } = await api.streamInfo(letters, call);
+    const end = BigInt(state.last_seq);
+    let message = await reader.firstAfter(letters, filter, after, deadlineOf(call));
+    while (message !== undefined && message.sequence <= end) {
+      const letter = readLetter(message);
+      if (letter !== undefined) yield { letters, letter, message };
+      message = await reader.firstAfter(letters, filter, message.sequence, deadlineOf(call));
+    }
+  }
+
+  async *#chosen(
+    stream: string,
+    consumer: string,
+    ids: ReadonlySet<bigint>,
+    missing: bigint[],
+    call: ApiCall,
+  ): AsyncGenerator<FoundLetter> {
+    const { api, reader } = this.#dependencies;
+    const letters = await api.streamOfSubject(lettersOf(stream, consumer), call);
+    const found: { readonly id: bigint; readonly sequence: bigint }[] = [];
+    const find = async (id: bigint): Promise<StoredMessage | undefined> =>
+      letters === undefined ? undefined : reader.lastOf(letters, letterSubject(stream, consumer, id), deadlineOf(call));
+    for (const id of ids) {
+      const message = await find(id);
+      if (message === undefined) missing.push(id);
+      else found.push({ id, sequence: message.sequence });
+    }
+    for (const { id } of found.toSorted((a, b) => (a.sequence < b.sequence ? -1 : 1))) {
+      const message = await find(id);
+      const letter = message === undefined ? undefined : readLetter(message);
+      if (letters === undefined || message === undefined || letter === undefined) missing.push(id);
+      else yield { letters, letter, message };
+    }
+  }
+}
+
+/** When the next one may be done. */
+class Pace {
+  readonly #intervalMs: number;
+  readonly #signal: AbortSignal | undefined;
+  #nextAt = 0;
+
+  constructor({ ratePerSecond = 0, signal }: LetterWork) {
+    this.#intervalMs = ratePerSecond > 0 ? 1_000 / ratePerSecond : 0;
+    this.#signal = signal;
+  }
+
+  /** Resolves when it is time; false where the work shall end. */
+  async next(): Promise<boolean> {
+    const wait = this.#nextAt - performance.now();
+    if (wait > 0) await delay(wait, undefined, { signal: this.#signal }).catch(() => undefined);
+    this.#nextAt = Math.max(this.#nextAt, performance.now() - this.#intervalMs) + this.#intervalMs;
+    return this.#signal?.aborted !== true;
+  }
+}
+
+function checkNames(stream: string, consumer: string): void {
+  checkName("stream", stream);
+  checkName("consumer", consumer);
+}

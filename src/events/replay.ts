@@ -1,0 +1,158 @@
+/**
+ * Replaying a dead letter: its event is published again, on its own subject, for the letter's consumer alone.
+ *
+ * The event's stream and the one for dead letters cannot be written together, so a server may be killed between any two
+ * steps, and the letter may be replayed again after any time. What keeps one letter from becoming two events:
+ *
+ * 1. A mark is stored beside the letter, once (`dead-letters.<stream>.<consumer>.<id>-replay`): the sequence that the event's
+ *    stream has come to before anything was published.
+ * 2. The event is published with `WS-Replay-Id`, and with a message id made of the letter: two servers at once store it once.
+ * 3. The old event is settled for the consumer, the letter removed, then the mark.
+ *
+ * Whoever finds a mark in step 1 looks first whether the event was stored after that sequence; that takes a while on a busy
+ * subject, and only after a failure. A mark that outlived its letter belongs to no other one: it names the letter's sequence.
+ */
+import { WindshiftError, quote } from "../errors.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { jetStreamCode } from "../nats/errors.ts";
+import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
+import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
+import { letterSubject } from "./dead-letter-streams.ts";
+import { type DeadLetter, encodeReplay } from "./dead-letter.ts";
+import { matches } from "./filters.ts";
+import { type FoundLetter, LetterRemoval, deadlineOf } from "./letter-removal.ts";
+
+/** What a replay works on. */
+interface ReplayDependencies {
+  readonly api: JetStreamApi;
+  readonly reader: Reader;
+  readonly publisher: Publisher;
+}
+
+interface Mark {
+  readonly letter: string;
+  readonly after: string;
+}
+
+/** Replays letters of one consumer. */
+export class Replay {
+  readonly #dependencies: ReplayDependencies;
+  readonly #stream: string;
+  readonly #consumer: string;
+  readonly #removal: LetterRemoval;
+  #filters: readonly string[] = [];
+
+  constructor(dependencies: ReplayDependencies, stream: string, consumer: string) {
+    this.#dependencies = dependencies;
+    this.#stream = stream;
+    this.#consumer = consumer;
+    this.#removal = new LetterRemoval(dependencies, stream, consumer);
+  }
+
+  /** Rejects where nobody would see what is replayed: without the consumer, and on a mirror, where nothing can be published. */
+  async prepare(call: ApiCall): Promise<void> {
+    const { api } = this.#dependencies;
+    const { config } = await api.streamInfo(this.#stream, call);
+    if (config.mirror !== undefined) {
+      const text = `stream: ${quote(this.#stream)} is a mirror, so nothing can be published again`;
+      throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: "stream", metadata: { stream: this.#stream } });
+    }
+    const consumer = await api.consumerInfo(this.#stream, this.#consumer, call);
+    const { filter_subject: one, filter_subjects: several } = consumer.config;
+    this.#filters = several ?? (one === undefined || one === "" ? [">"] : [one]);
+    await this.#removal.prepare(call);
+  }
+
+  /** Replays one letter. Returns the id of the new event. */
+  async run(letters: string, found: FoundLetter, call: ApiCall): Promise<bigint> {
+    const { letter } = found;
+    this.#checkIsSeen(letter);
+    const mark = await this.#mark(letters, letter, call);
+    const before = mark.isNew ? undefined : await this.#find(letter, mark.after, call);
+    const id = before ?? (await this.#publish(found, call));
+    await this.#removal.run(letters, letter, call);
+    await this.#removal.remove(letters, mark.sequence, call);
+    return id;
+  }
+
+  /** The mark of a letter: a new one, or the one of an earlier attempt. */
+  async #mark(
+    letters: string,
+    letter: DeadLetter,
+    call: ApiCall,
+  ): Promise<{ readonly isNew: boolean; readonly after: bigint; readonly sequence: bigint }> {
+    const { reader } = this.#dependencies;
+    const subject = letterSubject(this.#stream, this.#consumer, `${letter.id}-replay`);
+    for (;;) {
+      const { lastSequence: after } = await reader.progress(this.#stream, deadlineOf(call));
+      const mark: Mark = { letter: String(letter.sequence), after: String(after) };
+      try {
+        const payload = Buffer.from(JSON.stringify(mark));
+        const headers = "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n";
+        const { sequence } = await this.#store(subject, headers, payload, call);
+        return { isNew: true, after, sequence };
+      } catch (error) {
+        if (!isWrongLastSequence(jetStreamCode(error))) throw error;
+      }
+      const stored = await reader.lastOf(letters, subject, deadlineOf(call));
+      const earlier = stored === undefined ? undefined : readMark(stored);
+      if (stored === undefined) continue;
+      if (earlier?.letter === mark.letter)
+        return { isNew: false, after: BigInt(earlier.after), sequence: stored.sequence };
+      await this.#removal.remove(letters, stored.sequence, call);
+    }
+  }
+
+  /** The id of the event that an earlier attempt has stored. */
+  async #find(letter: DeadLetter, after: bigint, call: ApiCall): Promise<bigint | undefined> {
+    const { reader } = this.#dependencies;
+    const consumer = this.#replayConsumer();
+    let message = await reader.firstAfter(this.#stream, letter.subject, after, deadlineOf(call));
+    while (message !== undefined) {
+      const isOurs = storedHeader(message, "WS-Replay-Id") === String(letter.id);
+      if (isOurs && storedHeader(message, "WS-Replay-Consumer") === consumer) return message.sequence;
+      message = await reader.firstAfter(this.#stream, letter.subject, message.sequence, deadlineOf(call));
+    }
+    return undefined;
+  }
+
+  async #publish({ letter, message }: FoundLetter, call: ApiCall): Promise<bigint> {
+    const headers = encodeReplay(message, [
+      `WS-Replay-Consumer: ${this.#replayConsumer()}`,
+      `WS-Replay-Id: ${letter.id}`,
+      `Nats-Msg-Id: ws-replay.${this.#stream}.${this.#consumer}.${letter.id}.${letter.sequence}`,
+      // Elsewhere the consumer would not see it.
+      `Nats-Expected-Stream: ${this.#stream}`,
+    ]);
+    return (await this.#store(letter.subject, headers, message.payload, call)).sequence;
+  }
+
+  async #store(subject: string, headers: string, payload: Uint8Array, call: ApiCall): Promise<PublishAck> {
+    const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
+    this.#dependencies.publisher.publish(
+      { subject, headers, payload, deadlineMs: deadlineOf(call), repeatable: true },
+      { onStored: resolve, onFailed: reject },
+    );
+    return promise;
+  }
+
+  #checkIsSeen({ subject, id }: DeadLetter): void {
+    if (this.#filters.some((filter) => matches(filter, subject))) return;
+    const metadata = { stream: this.#stream, consumer: this.#consumer, id: String(id) };
+    const text = `consumer: ${quote(this.#consumer)} does not want ${quote(subject)} any more, the subject of letter ${id}`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: "consumer", metadata });
+  }
+
+  #replayConsumer(): string {
+    return `${this.#stream}/${this.#consumer}`;
+  }
+}
+
+function readMark({ payload }: StoredMessage): Mark | undefined {
+  try {
+    const { letter, after } = JSON.parse(payload.toString()) as Partial<Mark>;
+    return /^\d+$/.test(letter ?? "") && /^\d+$/.test(after ?? "") ? { letter: letter!, after: after! } : undefined;
+  } catch {
+    return undefined;
+  }
+}

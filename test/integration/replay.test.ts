@@ -1,0 +1,204 @@
+/** Dead letters as an operator has them: listed, replayed for their consumer alone, deleted. */
+import { jetstream } from "@nats-io/jetstream";
+import { headers as natsHeaders, type NatsConnection } from "@nats-io/nats-core";
+import { describe, expect } from "vitest";
+import { encodeLetter } from "../../src/events/dead-letter.ts";
+import type { DeadLetters } from "../../src/events/dead-letters.ts";
+import { type Client, textOf } from "../support/client.ts";
+import { openDeadLetters } from "../support/dead-letters.ts";
+import { test as base, uniqueName } from "../support/fixtures.ts";
+
+const test = base.extend<{ $file: { letters: DeadLetters } }>({
+  letters: [
+    async ({ nats }, use) => {
+      await using opened = await openDeadLetters(nats.url);
+      await use(opened.letters);
+    },
+    { scope: "file" },
+  ],
+});
+
+/** A stream, with the consumers `c` (which has dead letters) and `other` of all its events. */
+async function createStream(client: Client): Promise<string> {
+  const stream = uniqueName();
+  await client.ensureStream({ name: stream, source: { case: "subjects", value: { subjects: [`${stream}.>`] } } });
+  const from = { pointer: { case: "start" as const, value: true } };
+  const request = { stream, subjects: [`${stream}.>`], from };
+  await client.ensureConsumer({ ...request, name: "c", deliveryPolicy: { deadLetter: {} } });
+  await client.ensureConsumer({ ...request, name: "other" });
+  return stream;
+}
+
+/** Writes letters of the consumer `c` as a server does, one for each id. */
+async function writeLetters(nats: NatsConnection, stream: string, ids: readonly bigint[]): Promise<void> {
+  for (const id of ids) {
+    const origin = {
+      stream,
+      consumer: "c",
+      id,
+      subject: `${stream}.a`,
+      attempts: 2,
+      cause: "attempts" as const,
+      reason: `reason ${id}`,
+      time: "2026-01-02T03:04:05Z",
+    };
+    const headers = natsHeaders();
+    for (const line of encodeLetter(undefined, origin).trimEnd().split("\r\n").slice(1)) {
+      const colon = line.indexOf(":");
+      headers.append(line.slice(0, colon), line.slice(colon + 2));
+    }
+    await jetstream(nats).publish(`dead-letters.${stream}.c.${id}`, `payload ${id}`, { headers });
+  }
+}
+
+const CALL = {};
+
+describe("a list of letters", () => {
+  test("has pages, oldest first", async ({ client, natsClient, letters }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n, 3n, 9n, 1n]);
+    const first = await letters.list(stream, "c", { size: 3 }, CALL);
+    expect(first.letters.map(({ id }) => id)).toEqual([5n, 3n, 9n]);
+    expect(first.letters[0]).toMatchObject({ reason: "reason 5", attempts: 2, cause: "attempts" });
+    const second = await letters.list(stream, "c", { size: 3, after: first.next }, CALL);
+    expect(second).toMatchObject({ letters: [{ id: 1n }], next: undefined });
+  });
+
+  test("of a consumer that never had one is empty", async ({ client, letters }) => {
+    const stream = await createStream(client);
+    expect(await letters.list(stream, "other", { size: 3 }, CALL)).toEqual({ letters: [], next: undefined });
+  });
+});
+
+describe("a replay", () => {
+  test("of all letters publishes their events again, oldest first, and removes them", async ({
+    client,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n, 3n, 9n]);
+    const done: (bigint | undefined)[][] = [];
+    const work = { onDone: (...ids: (bigint | undefined)[]) => void done.push(ids) };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toEqual({ done: 3, missing: [] });
+    expect(done).toEqual([
+      [5n, 1n],
+      [3n, 2n],
+      [9n, 3n],
+    ]);
+    const call = await client.subscribe(stream, "c");
+    const events = await call.take(3);
+    expect(events.map(({ data }) => Buffer.from(data!.value).toString())).toEqual([
+      "payload 5",
+      "payload 3",
+      "payload 9",
+    ]);
+    expect(events[0]!.subject).toBe(`${stream}.a`);
+    await call.cancel();
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toEqual([]);
+  });
+
+  test("of some letters leaves the others, and says which are missing", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n, 3n, 9n]);
+    expect(await letters.replay(stream, "c", [9n, 4n, 5n], {}, CALL)).toEqual({ done: 2, missing: [4n] });
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map(({ id }) => id)).toEqual([3n]);
+    // Nothing else is left behind.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
+    const stored = await jsm.streams.getMessage(stream, { seq: 2 });
+    expect(stored!.header.get("WS-Replay-Id")).toBe("9");
+    expect(stored!.header.get("WS-Replay-Consumer")).toBe(`${stream}/c`);
+    expect(stored!.header.get("WS-Dead-Letter-1-Reason")).toBe("reason 9");
+  });
+
+  test("ends when it is told to", async ({ client, natsClient, letters }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n, 3n, 9n]);
+    const controller = new AbortController();
+    const work = { ratePerSecond: 0.001, signal: controller.signal, onDone: () => controller.abort() };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map(({ id }) => id)).toEqual([3n, 9n]);
+  });
+
+  test("on a mirror, or for a consumer that would not see it, is refused", async ({ client, natsClient, letters }) => {
+    const stream = await createStream(client);
+    const mirror = uniqueName();
+    await client.ensureStream({ name: mirror, source: { case: "mirror", value: { name: stream } } });
+    const refused = { reason: "CONFIGURATION_REFUSED" };
+    await expect(letters.replay(mirror, "c", "all", {}, CALL)).rejects.toMatchObject(refused);
+    await expect(letters.replay(stream, "nobody", "all", {}, CALL)).rejects.toMatchObject({
+      reason: "CONSUMER_NOT_FOUND",
+    });
+    await writeLetters(natsClient, stream, [5n]);
+    await client.ensureConsumer({ stream, name: "c", subjects: [`${stream}.b`] });
+    await expect(letters.replay(stream, "c", "all", {}, CALL)).rejects.toMatchObject(refused);
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toHaveLength(1);
+  });
+
+  test("of a letter whose event was stored, and then nothing more, stores it no second time", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n]);
+    const [letter] = (await letters.list(stream, "c", { size: 1 }, CALL)).letters;
+    const js = jetstream(natsClient);
+    const id = await client.publish(`${stream}.a`);
+    // What a server has left that was killed there, when its message id is not known any more.
+    const mark = JSON.stringify({ letter: String(letter!.sequence), after: String(id) });
+    await js.publish(`dead-letters.${stream}.c.5-replay`, mark);
+    const headers = natsHeaders();
+    headers.set("WS-Replay-Id", "5");
+    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    await client.publish(`${stream}.a`);
+    const { seq } = await js.publish(`${stream}.a`, "payload 5", { headers });
+    const newIds: unknown[] = [];
+    const work = { onDone: (_: bigint, newId: bigint | undefined) => void newIds.push(newId) };
+    await letters.replay(stream, "c", "all", work, CALL);
+    expect(newIds).toEqual([BigInt(seq)]);
+    expect((await jsm.streams.info(stream)).state.last_seq).toBe(seq);
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+
+  test("is not misled by what an earlier letter of that id has left", async ({ client, jsm, natsClient, letters }) => {
+    const stream = await createStream(client);
+    await jetstream(natsClient).publish(
+      `dead-letters.${stream}.c.5-replay`,
+      JSON.stringify({ letter: "77", after: "0" }),
+    );
+    await writeLetters(natsClient, stream, [5n]);
+    expect(await letters.replay(stream, "c", "all", {}, CALL)).toMatchObject({ done: 1 });
+    expect((await jsm.streams.info(stream)).state.messages).toBe(1);
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+});
+
+describe("deleted letters", () => {
+  test("are gone, and so are their events for the consumer", async ({ client, jsm, natsClient, letters }) => {
+    const stream = await createStream(client);
+    const call = await client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`, "given up");
+    expect(textOf((await call.event()).data)).toBe("given up");
+    // As if the server had been killed between the letter and the event.
+    await writeLetters(natsClient, stream, [id, 99n]);
+    expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 2, missing: [] });
+    expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(0);
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toEqual([]);
+    await call.cancel();
+  });
+
+  test("may be those of a consumer that is gone", async ({ client, natsClient, letters }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n, 3n]);
+    await client.deleteConsumer({ stream, id: "c" });
+    expect(await letters.delete(stream, "c", [5n], {}, CALL)).toEqual({ done: 1, missing: [] });
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map(({ id }) => id)).toEqual([3n]);
+  });
+});

@@ -1,0 +1,23 @@
+/** The dead letters of a NATS, as a server has them: for what no call of the contract reaches. */
+import { readConfig } from "../../src/config/config.ts";
+import { DeadLetters } from "../../src/events/dead-letters.ts";
+import { JetStreamApi } from "../../src/nats/api.ts";
+import { NatsConnection } from "../../src/nats/connection.ts";
+import { Reader } from "../../src/nats/get.ts";
+import { Publisher } from "../../src/nats/publish.ts";
+
+const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** {@link DeadLetters} on a connection of their own. Disposing closes it. */
+export async function openDeadLetters(natsUrl: string): Promise<{ letters: DeadLetters } & AsyncDisposable> {
+  const { nats } = readConfig({ NATS_URL: natsUrl });
+  const { connectionName: name, inboxPrefix, requestTimeoutMs } = nats;
+  const connection = await NatsConnection.open({ servers: [natsUrl], name, inboxPrefix, requestTimeoutMs }, SILENT);
+  const api = new JetStreamApi(connection, nats.management);
+  const letters = new DeadLetters({
+    api,
+    reader: new Reader(api, nats.reads),
+    publisher: new Publisher(api, nats.publishes),
+  });
+  return { letters, [Symbol.asyncDispose]: async () => connection[Symbol.asyncDispose]() };
+}
