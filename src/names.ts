@@ -33,6 +33,16 @@ export function isFilter(filter: string): boolean {
   return filter.length <= MAX_SUBJECT_LENGTH && FILTER.test(filter);
 }
 
+/** True when there is a subject that both filters, split at their dots, match. */
+export function filtersOverlap(a: readonly string[], b: readonly string[]): boolean {
+  for (let at = 0; ; at++) {
+    const [x, y] = [a[at], b[at]];
+    if (x === undefined || y === undefined) return x === y;
+    if (x === ">" || y === ">") return true;
+    if (x !== y && x !== "*" && y !== "*") return false;
+  }
+}
+
 /** Throws INVALID_NAME unless `name` may name a stream or consumer. */
 export function checkName(field: string, name: string, maxLength: number = MAX_NAME_LENGTH): void {
   if (name.length > 0 && name.length <= maxLength && NAME.test(name)) return;

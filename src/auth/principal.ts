@@ -1,7 +1,9 @@
 /** Who calls: what authentication found out, and all that authorization knows of it. */
 
-/** How somebody proved who they are. */
-export type PrincipalKind = "anonymous" | "token" | "jwt" | "certificate";
+/** How somebody may prove who they are, or not at all. */
+export const PRINCIPAL_KINDS = ["anonymous", "token", "jwt", "certificate"] as const;
+/** One of {@link PRINCIPAL_KINDS}. */
+export type PrincipalKind = (typeof PRINCIPAL_KINDS)[number];
 
 /**
  * Somebody who calls, for as long as their credential lasts. Decisions are kept by the identity of this object: use one

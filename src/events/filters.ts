@@ -1,6 +1,6 @@
 /** Lists of filters, as streams, sources and consumers have them. Pure functions. */
 import { fieldError, quote } from "../errors.ts";
-import { checkFilter } from "../names.ts";
+import { checkFilter, filtersOverlap } from "../names.ts";
 
 /**
  * Longest list. nats-server compares each with each and does nothing else meanwhile: a thousand take it 50 ms, ten
@@ -15,7 +15,7 @@ export function checkFilters(field: string, filters: readonly string[]): void {
   for (const [index, filter] of filters.entries()) {
     checkFilter(`${field}[${index}]`, filter);
     const tokens = filter.split(".");
-    const other = seen.find((earlier) => overlap(earlier.tokens, tokens));
+    const other = seen.find((earlier) => filtersOverlap(earlier.tokens, tokens));
     if (other !== undefined) {
       const problem = `${quote(filter)} overlaps with ${quote(other.filter)}`;
       throw fieldError("CONFLICTING_FIELDS", `${field}[${index}]`, problem);
@@ -40,14 +40,4 @@ export function matches(filter: string, subject: string): boolean {
     if (token !== "*" && token !== tokens[index]) return false;
   }
   return wanted.length === tokens.length;
-}
-
-/** True where one subject can match both. */
-function overlap(a: readonly string[], b: readonly string[]): boolean {
-  for (let index = 0; ; index++) {
-    const [x, y] = [a[index], b[index]];
-    if (x === undefined || y === undefined) return x === y;
-    if (x === ">" || y === ">") return true;
-    if (x !== y && x !== "*" && y !== "*") return false;
-  }
 }

@@ -1,0 +1,139 @@
+/**
+ * The rules of a policy as they are for one principal: claims in their places, patterns split. Made once for each principal
+ * and policy; what was decided lately about single subjects and keys is kept, within bounds.
+ *
+ * Denials win: one that has a subject in common with what is asked for refuses all of it. What is allowed may come from
+ * several rules together. Without a rule nothing is allowed.
+ */
+import { quote } from "../errors.ts";
+import { filtersOverlap, isFilter, isName, isSubject } from "../names.ts";
+import { type Access, type Question, type Verb, questionsOf } from "./policy-access.ts";
+import { type Grant, type OwnRule, isDenied, ownRule, tokensOf, unmatchedName } from "./policy-grants.ts";
+import type { Rule } from "./policy-rule.ts";
+import type { Principal } from "./principal.ts";
+import { RecentMap } from "./recent-map.ts";
+import { type Tokens, covers, coversAlone } from "./subset.ts";
+
+/** What a policy says to an access. */
+export interface Decision {
+  readonly allowed: boolean;
+  /** The rules that decided, joined by commas; undefined where none is about it. */
+  readonly rule: string | undefined;
+  /** A sentence for people. */
+  readonly explanation: string;
+}
+
+/** Decisions kept for a principal are twice that at most. */
+const MAX_RECENT = 256;
+const MAX_RECENT_KEY = 256;
+
+/** What one principal may do. */
+export class Rights {
+  readonly rules: readonly OwnRule[];
+  readonly #who: string;
+  readonly #allow = new Map<Verb, readonly Grant[]>();
+  readonly #deny = new Map<Verb, readonly Grant[]>();
+  readonly #publishes = new RecentMap<Decision>(MAX_RECENT);
+  readonly #others = new RecentMap<Decision>(MAX_RECENT);
+
+  constructor(rules: readonly Rule[], principal: Principal) {
+    this.rules = rules.map((rule) => ownRule(rule, principal));
+    this.#who = quote(principal.name);
+    for (const grant of this.rules.flatMap(({ grants }) => grants)) {
+      const side = grant.effect === "allow" ? this.#allow : this.#deny;
+      for (const verb of grant.verbs) side.set(verb, [...(side.get(verb) ?? []), grant]);
+    }
+  }
+
+  /** Whether the principal may do that, and why. */
+  decide(access: Access): Decision {
+    if (access.verb === "publish") return this.#kept(this.#publishes, access.subject, access);
+    const key = recentKey(access);
+    return key === undefined ? this.#decide(access) : this.#kept(this.#others, key, access);
+  }
+
+  #kept(recent: RecentMap<Decision>, key: string, access: Access): Decision {
+    const known = recent.get(key);
+    if (known !== undefined) return known;
+    const decision = this.#decide(access);
+    if (key.length <= MAX_RECENT_KEY) recent.set(key, decision);
+    return decision;
+  }
+
+  #decide(access: Access): Decision {
+    const questions = questionsOf(access);
+    let first: Decision | undefined;
+    for (const question of questions) {
+      const decision = this.#answer(question);
+      if (!decision.allowed) return decision;
+      first ??= decision;
+    }
+    return first as Decision;
+  }
+
+  #answer(question: Question): Decision {
+    const { verb, text } = question;
+    const refused = (rule: string | undefined, why: string): Decision => ({
+      allowed: false,
+      rule,
+      explanation: `${this.#who} may not ${text}: ${why}`,
+    });
+    const invalid = invalidPart(question);
+    if (invalid !== undefined) return refused(undefined, `${quote(invalid)} is not valid`);
+    const filters = question.filters.map((filter) => filter.split("."));
+    const denial = this.#deny.get(verb)?.find((grant) => isDenied(grant, question, filters));
+    if (denial !== undefined) return refused(denial.rule, `denied by rule ${denial.rule}`);
+    const grants = this.#allow.get(verb)?.filter((grant) => unmatchedName(grant, question) === undefined) ?? [];
+    const used = grantsFor(grants, question, filters);
+    if (used === undefined) return refused(undefined, "no rule allows it");
+    const rule = [...new Set(used.map((grant) => grant.rule))].join(", ");
+    return { allowed: true, rule, explanation: `${this.#who} may ${text}: allowed by rule ${rule}` };
+  }
+}
+
+/** Single subjects and keys come again and again; the verb and names before them hold no blanks where they are valid. */
+function recentKey(access: Access): string | undefined {
+  switch (access.verb) {
+    case "state-read":
+    case "state-write":
+      return access.keys.length === 1 ? `${access.verb} ${access.store} ${access.keys[0]}` : undefined;
+    case "consume":
+      return access.filters.length === 1
+        ? `consume ${access.stream} ${access.consumer} ${access.filters[0]}`
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** The first name or filter that NATS would not take: nothing is known of what it might be taken for. */
+function invalidPart({ verb, names, filters }: Question): string | undefined {
+  const isValid = verb === "publish" || verb === "state-write" ? isSubject : isFilter;
+  const name = names.find(([, value]) => value !== undefined && !isName(value))?.[1];
+  return name ?? filters.find((filter) => !isValid(filter));
+}
+
+/** The grants that together cover all filters; undefined when some subject is covered by none. */
+function grantsFor(
+  grants: readonly Grant[],
+  question: Question,
+  filters: readonly Tokens[],
+): readonly Grant[] | undefined {
+  if (filters.length === 0) return grants.length === 0 ? undefined : grants.slice(0, 1);
+  const used: Grant[] = [];
+  for (const filter of filters) {
+    const alone = grants.find((grant) => tokensOf(grant, question).some((pattern) => coversAlone(pattern, filter)));
+    if (alone !== undefined) used.push(alone);
+    else if (
+      covers(
+        grants.flatMap((grant) => tokensOf(grant, question)),
+        filter,
+      )
+    )
+      used.push(
+        ...grants.filter((grant) => tokensOf(grant, question).some((pattern) => filtersOverlap(pattern, filter))),
+      );
+    else return undefined;
+  }
+  return used;
+}
