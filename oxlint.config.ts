@@ -11,6 +11,7 @@ const mayImport: Record<string, string[]> = {
   state: ["nats", "telemetry", "protobuf", "names.ts", "errors.ts"],
   nats: ["telemetry", "names.ts", ...leaves],
   auth: ["telemetry", "names.ts", ...leaves],
+  cli: ["auth", "config", ...leaves],
   health: ["telemetry", "names.ts", ...leaves],
   telemetry: leaves,
   config: leaves,
@@ -23,7 +24,7 @@ const packagesOnlyIn: Record<string, string[]> = {
   fastify: ["health"],
   "@opentelemetry/": ["telemetry"],
 };
-const all = [...Object.keys(mayImport), "errors.ts", "names.ts", "rpc.ts", "daemon.ts", "main.ts"];
+const all = [...Object.keys(mayImport), "errors.ts", "names.ts", "rpc.ts", "admission.ts", "daemon.ts", "main.ts"];
 
 export default defineConfig({
   plugins: ["typescript", "import", "promise", "node", "unicorn", "vitest"],

@@ -6,6 +6,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import { Admin } from "./admin/admin.ts";
+import { openAdmission } from "./admission.ts";
 import type { Config } from "./config/config.ts";
 import { Events } from "./events/events.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.ts";
@@ -70,6 +71,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
       flushTimeoutMs: config.shutdown.graceMs * FLUSH_SHARE,
     }),
   );
+  const { guard } = stack.use(await openAdmission(config, logger));
   const embedded = await startNats(config, logger);
   if (embedded !== undefined) stack.use(embedded);
   const connection = stack.use(await NatsConnection.open(natsOptions(config, embedded?.url), logger));
@@ -96,10 +98,10 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   });
   metrics.observeUnread(() => engine.unreadBytes);
   const health = stack.use(new HealthService([EVENTS_SERVICE, STATE_SERVICE, ADMIN_SERVICE]));
-  const reflection = stack.use(
-    new ReflectionService([EventsServiceDescriptor, StateServiceDescriptor, AdminServiceDescriptor, Health]),
-  );
-  const router = new Router(engine, [
+  const { services } = config.grpc;
+  const described = [EventsServiceDescriptor, StateServiceDescriptor, AdminServiceDescriptor];
+  const reflection = stack.use(new ReflectionService(services.health ? [...described, Health] : described));
+  const router = new Router(engine, guard, [
     limitInterceptor(config.grpc.maxCalls),
     stack.use(new DeadlineInterceptor(config.grpc.requestTimeoutMs)),
     tracingInterceptor(telemetry),
@@ -110,15 +112,17 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   eventsService.register(router);
   registerStateService(router, domainState);
   registerAdminService(router, admin);
-  for (const [path, handler] of [...healthHandlers(health), ...reflectionHandlers(reflection)])
-    engine.handle(path, handler);
+  if (services.health) for (const [path, handler] of healthHandlers(health)) engine.handle(path, handler);
+  if (services.reflection) {
+    for (const [path, handler] of reflectionHandlers(reflection)) engine.handle(path, guard.protect(handler, path));
+  }
 
   const healthServer = stack.use(
     await listening("HEALTH", config.health, () =>
       startHealthServer({
         ...config.health,
         checks: checks(connection, api, state),
-        renderMetrics: telemetry.renderPrometheus,
+        ...(config.health.metrics ? { renderMetrics: telemetry.renderPrometheus } : {}),
       }),
     ),
   );

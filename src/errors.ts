@@ -43,6 +43,7 @@ export const REASONS = [
   "STREAM_FULL",
   "ACCOUNT_LIMIT",
   "OVERLOADED",
+  "LIMIT_EXCEEDED",
   "SLOW_CLIENT",
   // It may work later.
   "NATS_UNAVAILABLE",
@@ -50,7 +51,9 @@ export const REASONS = [
   "SERVER_DRAINING",
   "DEADLINE_EXCEEDED",
   "CANCELLED",
+  "AUTHENTICATION_UNAVAILABLE",
   // Who asks may not.
+  "UNAUTHENTICATED",
   "PERMISSION_DENIED",
   // Nobody foresaw it.
   "INTERNAL",

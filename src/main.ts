@@ -3,6 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { readConfig } from "./config/config.ts";
 import { printConfig } from "./config/documents.ts";
 import { ConfigError } from "./config/env.ts";
+import { type Output, tokenCommand } from "./cli/token.ts";
 import { startDaemon } from "./daemon.ts";
 import { StartError } from "./nats/start-error.ts";
 import { createLogger } from "./telemetry/logger.ts";
@@ -11,9 +12,15 @@ import { VERSION } from "./version.ts";
 /** Exit codes; 78 is EX_CONFIG of sysexits.h. */
 const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const;
 
+const STANDARD: Output = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+};
+
 const HELP = `windshift ${VERSION}: event streams and state over gRPC, on NATS JetStream
 
 Usage: windshift [--print-config | --version | --help]
+       windshift token create NAME [--group GROUP]... [--expires TIME] [--file FILE]
 
 Without arguments it serves until SIGTERM or SIGINT. Settings come from the
 environment alone; without NATS_URL it starts a nats-server of its own.
@@ -21,6 +28,7 @@ environment alone; without NATS_URL it starts a nats-server of its own.
   --print-config  show what is in force, secrets hidden
   --version       print the version
   --help          print this
+  token create    make a token for a client, and its line for AUTH_TOKENS_FILE
 `;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -36,6 +44,8 @@ async function main(args: readonly string[]): Promise<number> {
     case "--help":
       process.stdout.write(HELP);
       return EXIT.ok;
+    case "token":
+      return tokenCommand(args.slice(1), STANDARD) ? EXIT.ok : EXIT.usage;
     default:
       process.stderr.write(`windshift: unknown argument ${JSON.stringify(args[0])}\n\n${HELP}`);
       return EXIT.usage;

@@ -2,6 +2,7 @@
  * The environment as one frozen, typed object. `readConfig` is called once, by `main.ts`; every other folder gets the
  * part it needs as plain options. Durations are milliseconds, sizes bytes.
  */
+import { type AuthConfig, authConfig } from "./config-auth.ts";
 import { type NatsAuth, natsAuth, natsServers, natsTls } from "./config-nats.ts";
 import { ConfigError, type ConfigFault, type Environment, type Files, readVariables, realFiles } from "./env.ts";
 import { checkGrpc, checkTelemetry, typoWarnings, unitWarnings } from "./rules.ts";
@@ -57,6 +58,8 @@ export interface Config {
     readonly maxConnectionAgeMs: number;
     /** Deadline of unary calls whose client set none. */
     readonly requestTimeoutMs: number;
+    /** Which of the services about the server itself are there. */
+    readonly services: { readonly health: boolean; readonly reflection: boolean };
     readonly tls:
       | {
           readonly certFile: string;
@@ -66,7 +69,17 @@ export interface Config {
         }
       | undefined;
   };
-  readonly health: { readonly host: string; readonly port: number };
+  readonly auth: AuthConfig;
+  /** What each principal may take, as `Allowances` has it; 0 is as much as it likes. */
+  readonly principalLimits: {
+    readonly callsPerSecond: number;
+    readonly bytesPerSecond: number;
+    readonly streams: number;
+    readonly subscriptions: number;
+  };
+  /** `stdout`, `stderr` or a path; undefined is nowhere. */
+  readonly auditLog: string | undefined;
+  readonly health: { readonly host: string; readonly port: number; readonly metrics: boolean };
   readonly limits: { readonly maxProcessingEvents: number; readonly defaultReplicas: number };
   /** As `startTelemetry` takes it. */
   readonly telemetry: {
@@ -116,6 +129,7 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
   const auth = natsAuth(context, servers);
   const tls = natsTls(context, servers);
   checkGrpc(context);
+  const authentication = authConfig(context);
   checkTelemetry(context);
   if (faults.length > 0) throw new ConfigError(faults);
 
@@ -158,6 +172,7 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       keepaliveTimeoutMs: v.GRPC_KEEPALIVE_TIMEOUT,
       maxConnectionAgeMs: v.GRPC_MAX_CONNECTION_AGE,
       requestTimeoutMs: v.GRPC_REQUEST_TIMEOUT,
+      services: { health: v.GRPC_HEALTH, reflection: v.GRPC_REFLECTION },
       tls:
         v.GRPC_TLS_CERT_FILE === undefined || v.GRPC_TLS_KEY_FILE === undefined
           ? undefined
@@ -168,7 +183,15 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
               clientCertificate: v.GRPC_TLS_CLIENT_CERTIFICATE as "required" | "optional",
             },
     },
-    health: { host: v.HEALTH_HOST, port: v.HEALTH_PORT },
+    auth: authentication,
+    principalLimits: {
+      callsPerSecond: v.PRINCIPAL_CALLS_PER_SECOND,
+      bytesPerSecond: v.PRINCIPAL_BYTES_PER_SECOND,
+      streams: v.PRINCIPAL_STREAMS,
+      subscriptions: v.PRINCIPAL_SUBSCRIPTIONS,
+    },
+    auditLog: v.AUDIT_LOG,
+    health: { host: v.HEALTH_HOST, port: v.HEALTH_PORT, metrics: v.HEALTH_METRICS },
     limits: { maxProcessingEvents: v.MAX_PROCESSING_EVENTS, defaultReplicas: v.DEFAULT_REPLICAS },
     telemetry: {
       disabled: v.OTEL_SDK_DISABLED,

@@ -22,7 +22,7 @@ import {
 } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import type { ServerReflectionRequest } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionV1Alpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import type { EngineCall, EngineHandler } from "./engine/engine.ts";
+import type { BidiHandler, EngineCall } from "./engine/engine.ts";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
@@ -192,9 +192,9 @@ function withDependencies(file: DescFile): DescFile[] {
 }
 
 /** What an engine has to serve for `reflection`. */
-export function reflectionHandlers(reflection: ReflectionService): [path: string, handler: EngineHandler][] {
+export function reflectionHandlers(reflection: ReflectionService): [path: string, handler: BidiHandler][] {
   return REFLECTION_SERVICES.flatMap((service) =>
-    service.methods.map((method): [string, EngineHandler] => [
+    service.methods.map((method): [string, BidiHandler] => [
       `/${service.typeName}/${method.name}`,
       { kind: "bidi", handle: (call) => reflection.serve(call) },
     ]),

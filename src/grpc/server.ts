@@ -6,6 +6,7 @@
 import { performance } from "node:perf_hooks";
 import { type Reason, WindshiftError } from "../errors.ts";
 import { type MethodName, fullName, methodPaths } from "../rpc.ts";
+import type { Caller, Guard, StandingCall } from "./guard.ts";
 import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler, Refusal } from "./engine/engine.ts";
 import { asWindshiftError, refusalError, toStatus } from "./errors.ts";
 
@@ -14,6 +15,8 @@ export interface ServerCall {
   /** `package.Service/Method`, the method's own name also where the client used an alias. */
   readonly name: string;
   readonly engineCall: EngineCall;
+  /** Who calls; undefined until that is known. */
+  readonly caller: Caller | undefined;
   /** When the call ends by itself, in milliseconds since the epoch; `Infinity` for streams without a deadline. */
   deadlineMs: number;
   /** For interceptors: when the call began, on the monotonic clock. */
@@ -86,14 +89,21 @@ function errorOf(cause: CancelCause): WindshiftError {
   return new WindshiftError(reason, message);
 }
 
-/** Registers methods with an engine, behind interceptors. */
+/** What all calls of a router pass. */
+interface Passage {
+  readonly guard: Guard;
+  /** The guard is the last of them, for the end of calls. */
+  readonly interceptors: readonly Interceptor[];
+}
+
+/** Registers methods with an engine, behind interceptors and the guard. */
 export class Router {
   readonly #engine: Engine;
-  readonly #interceptors: readonly Interceptor[];
+  readonly #passage: Passage;
 
-  constructor(engine: Engine, interceptors: readonly Interceptor[]) {
+  constructor(engine: Engine, guard: Guard, interceptors: readonly Interceptor[]) {
     this.#engine = engine;
-    this.#interceptors = interceptors;
+    this.#passage = { guard, interceptors: [...interceptors, guard] };
   }
 
   /** Serves a unary method with callbacks: for hot methods. */
@@ -105,7 +115,7 @@ export class Router {
     this.#register(method, {
       kind: "unary",
       handle: (engineCall, bytes) => {
-        const call = new Unary(this.#interceptors, method, name, engineCall);
+        const call = new Unary(this.#passage, method, name, engineCall);
         call.run(bytes, handler);
       },
     });
@@ -133,7 +143,7 @@ export class Router {
     this.#register(method, {
       kind: "server_streaming",
       handle: (engineCall, bytes) => {
-        const call = new ServerStreaming(this.#interceptors, method, name, engineCall);
+        const call = new ServerStreaming(this.#passage, method, name, engineCall);
         call.run(bytes, handler);
       },
     });
@@ -148,7 +158,7 @@ export class Router {
     this.#register(method, {
       kind: "bidi",
       handle: (engineCall) => {
-        const call = new Bidi(this.#interceptors, method, name, engineCall);
+        const call = new Bidi(this.#passage, method, name, engineCall);
         call.run(handler);
       },
     });
@@ -164,6 +174,7 @@ let calls = 0;
 abstract class BaseCall<Request, Response> implements ServerCall {
   readonly name: string;
   readonly engineCall: EngineCall;
+  caller: Caller | undefined;
   readonly startedAt = performance.now();
   readonly number = calls++;
   deadlineMs: number;
@@ -172,15 +183,17 @@ abstract class BaseCall<Request, Response> implements ServerCall {
   span: unknown;
   abstract readonly isUnary: boolean;
   protected readonly method: Method<Request, Response>;
+  protected readonly guard: Guard;
   readonly #interceptors: readonly Interceptor[];
   #ended = false;
 
   constructor(
-    interceptors: readonly Interceptor[],
+    { guard, interceptors }: Passage,
     method: Method<Request, Response>,
     name: string,
     engineCall: EngineCall,
   ) {
+    this.guard = guard;
     this.#interceptors = interceptors;
     this.method = method;
     this.name = name;
@@ -243,8 +256,29 @@ class Unary<Request, Response> extends BaseCall<Request, Response> implements Un
     this.engineCall.onCancel = (cause) => this.left(cause);
     if (!this.begin()) return;
     try {
-      this.#request = this.decode(bytes);
-      handler(this);
+      const caller = this.guard.identify(this.engineCall, this.name);
+      if (caller instanceof Promise) void this.#handleLater(caller, bytes, handler);
+      else this.#handle(caller, bytes, handler);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  #handle(caller: Caller, bytes: Uint8Array, handler: (call: UnaryCall<Request, Response>) => void): void {
+    this.caller = caller;
+    this.guard.admit(this, caller, bytes.length);
+    this.#request = this.decode(bytes);
+    handler(this);
+  }
+
+  async #handleLater(
+    caller: Promise<Caller>,
+    bytes: Uint8Array,
+    handler: (call: UnaryCall<Request, Response>) => void,
+  ): Promise<void> {
+    try {
+      const known = await caller;
+      if (!this.ended) this.#handle(known, bytes, handler);
     } catch (error) {
       this.fail(error);
     }
@@ -257,19 +291,22 @@ class Unary<Request, Response> extends BaseCall<Request, Response> implements Un
   }
 }
 
-abstract class Streaming<Request, Response> extends BaseCall<Request, Response> implements StreamingCall<Response> {
+abstract class Streaming<Request, Response>
+  extends BaseCall<Request, Response>
+  implements StreamingCall<Response>, StandingCall
+{
   readonly isUnary = false;
   onCancel: (() => void) | undefined;
   onDrain: (() => void) | undefined;
 
-  /** Runs the handler, unless an interceptor refuses. */
-  protected open(handle: () => void): void {
+  /** Runs the handler, unless an interceptor or the guard refuses; the request that comes with it has so many bytes. */
+  protected open(bytes: number, handle: () => void): void {
     this.engineCall.onCancel = (cause) => {
       this.left(cause);
       this.onCancel?.();
     };
     this.engineCall.onDrain = () => this.onDrain?.();
-    if (this.begin()) this.guard(handle);
+    if (this.begin()) this.attempt(() => this.#identify(bytes, handle));
   }
 
   send(response: Response): boolean {
@@ -280,42 +317,109 @@ abstract class Streaming<Request, Response> extends BaseCall<Request, Response> 
     this.finish(OK, undefined);
   }
 
-  protected guard(run: () => void): void {
+  stop(error: unknown): void {
+    this.fail(error);
+    this.onCancel?.();
+  }
+
+  /** Nothing is read from now on. */
+  protected abstract hold(): void;
+  protected abstract release(): void;
+
+  protected attempt(run: () => void): void {
     try {
       run();
     } catch (error) {
-      this.fail(error);
-      this.onCancel?.();
+      this.stop(error);
     }
+  }
+
+  #identify(bytes: number, handle: () => void): void {
+    const caller = this.guard.identify(this.engineCall, this.name);
+    if (!(caller instanceof Promise)) {
+      this.#admit(caller, bytes, handle);
+      return;
+    }
+    this.hold();
+    caller.then(
+      (known) => {
+        if (this.ended) return;
+        this.attempt(() => this.#admit(known, bytes, handle));
+        this.release();
+      },
+      (error: unknown) => this.stop(error),
+    );
+  }
+
+  #admit(caller: Caller, bytes: number, handle: () => void): void {
+    this.caller = caller;
+    this.guard.open(this, caller, bytes);
+    handle();
   }
 }
 
 class ServerStreaming<Request, Response> extends Streaming<Request, Response> {
   run(bytes: Uint8Array, handler: (request: Request, call: StreamingCall<Response>) => void): void {
-    this.open(() => handler(this.decode(bytes), this));
+    this.open(bytes.length, () => handler(this.decode(bytes), this));
   }
+
+  protected hold(): void {}
+  protected release(): void {}
 }
 
 class Bidi<Request, Response> extends Streaming<Request, Response> implements BidiCall<Request, Response> {
   onMessage: ((request: Request) => void) | undefined;
   onHalfClose: (() => void) | undefined;
+  #isPaused = false;
+  #isHeld = false;
+  #holdTimer: NodeJS.Timeout | undefined;
 
   run(handler: (call: BidiCall<Request, Response>) => void): void {
     const { engineCall } = this;
     engineCall.onHalfClose = () => {
-      if (!this.ended) this.guard(() => this.onHalfClose?.());
+      if (!this.ended) this.attempt(() => this.onHalfClose?.());
     };
     engineCall.onMessage = (bytes) => {
-      if (!this.ended) this.guard(() => this.onMessage?.(this.decode(bytes)));
+      if (!this.ended) this.attempt(() => this.onMessage?.(this.decode(bytes)));
+      if (!this.ended) this.#count(bytes.length);
     };
-    this.open(() => handler(this));
+    this.open(0, () => handler(this));
   }
 
   pause(): void {
+    this.#isPaused = true;
     this.engineCall.pause();
   }
 
   resume(): void {
-    this.engineCall.resume();
+    this.#isPaused = false;
+    if (!this.#isHeld) this.engineCall.resume();
+  }
+
+  protected hold(): void {
+    this.#isHeld = true;
+    this.engineCall.pause();
+  }
+
+  protected release(): void {
+    this.#isHeld = false;
+    if (!this.#isPaused) this.engineCall.resume();
+  }
+
+  protected override finish(status: CallStatus, error: WindshiftError | undefined): void {
+    clearTimeout(this.#holdTimer);
+    super.finish(status, error);
+  }
+
+  /** Whoever sends more than they may is read later: to refuse a message would end the call. */
+  #count(bytes: number): void {
+    const allowance = this.caller?.allowance;
+    if (allowance === undefined) return;
+    allowance.take(bytes);
+    const { waitMs } = allowance;
+    if (waitMs === 0) return;
+    this.hold();
+    clearTimeout(this.#holdTimer);
+    this.#holdTimer = setTimeout(() => this.release(), waitMs);
   }
 }

@@ -40,6 +40,13 @@ export function createLogger({ level, development, destination }: LoggerOptions)
   );
 }
 
+/** The logger of the audit log, which is apart from that of the server: `stdout`, `stderr`, or a file that is added to. */
+export function openAuditLog(where: string): Logger {
+  const dest = where === "stdout" ? 1 : where === "stderr" ? 2 : where;
+  const destination = pino.destination({ dest, sync: true, append: true });
+  return createLogger({ level: "info", development: false, destination }).child({ log: "audit" });
+}
+
 /** Turns JSON lines into readable ones, each at once. */
 function readable(out: DestinationStream, colorize: boolean): DestinationStream {
   // Loaded only when it is used: production servers start without it.

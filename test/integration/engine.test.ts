@@ -19,6 +19,7 @@ import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
 import { Authority, type KeyPair, selfSigned } from "../support/certificate.ts";
 import { CallError, Client, failure } from "../support/client.ts";
+import { openGuard } from "../support/guard.ts";
 import { Http2Peer, call as openCall, reset } from "../support/http2-peer.ts";
 
 /** The suite runs once for each. */
@@ -536,7 +537,7 @@ describe("behind a router", () => {
 
   async function startRouter(): Promise<Client> {
     const { port } = await start({}, (engine) => {
-      const router = new Router(engine, []);
+      const router = new Router(engine, openGuard(), []);
       router.unary({ method: method("Throws", "unary"), ...codec }, () => {
         throw new TypeError("secret");
       });

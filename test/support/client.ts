@@ -109,7 +109,15 @@ export function tlsCredentials(
 export class Client {
   readonly grpc: GrpcClient;
 
-  constructor(address: string, secure: ChannelCredentials = credentials.createInsecure()) {
+  readonly #metadata: Record<string, string>;
+
+  /** `metadata` goes along with every call. */
+  constructor(
+    address: string,
+    secure: ChannelCredentials = credentials.createInsecure(),
+    metadata: Record<string, string> = {},
+  ) {
+    this.#metadata = metadata;
     this.grpc = new GrpcClient(address, secure, {
       "grpc.max_receive_message_length": -1,
       "grpc.max_send_message_length": -1,
@@ -141,7 +149,7 @@ export class Client {
       path,
       (request: EventsRequest) => Buffer.from(toBinary(EventsRequestSchema, request)),
       (bytes) => fromBinary(EventsResponseSchema, bytes),
-      metadataOf(options),
+      metadataOf(this.#metadata, options),
       deadlineOf(options),
     );
     return new EventsCall(stream);
@@ -169,7 +177,7 @@ export class Client {
       (bytes: Uint8Array) => Buffer.from(bytes),
       (bytes) => bytes,
       request,
-      metadataOf(options),
+      metadataOf(this.#metadata, options),
       deadlineOf(options),
       (error, response) => (error === null ? resolve(response!) : reject(new CallError(error))),
     );
@@ -308,9 +316,9 @@ export async function failure(call: Promise<unknown>): Promise<CallError> {
   throw new Error("the call succeeded");
 }
 
-function metadataOf({ metadata = {} }: CallOptions): Metadata {
+function metadataOf(always: Record<string, string>, { metadata = {} }: CallOptions): Metadata {
   const result = new Metadata();
-  for (const [name, value] of Object.entries(metadata)) result.set(name, value);
+  for (const [name, value] of Object.entries({ ...always, ...metadata })) result.set(name, value);
   return result;
 }
 

@@ -13,8 +13,8 @@ export interface Windshift extends AsyncDisposable {
   readonly client: Client;
   /** Lines that the server has logged. */
   readonly log: readonly Record<string, unknown>[];
-  /** Another connection to the same server, in plain text unless told otherwise; close it, or leave it to the end. */
-  connect(secure?: ChannelCredentials): Client;
+  /** Another connection to the same server, in plain text and without a credential unless told otherwise; close it, or leave it to the end. */
+  connect(secure?: ChannelCredentials, metadata?: Record<string, string>): Client;
 }
 
 /** Starts a server on `natsUrl`; `env` are further variables as an operator would set them. */
@@ -35,8 +35,8 @@ export async function startWindshift(natsUrl: string, env: Record<string, string
   const daemon = await startDaemon(config, createLogger({ level: config.logLevel, development: false, destination }));
   const address = `127.0.0.1:${daemon.grpcPort}`;
   const clients: Client[] = [];
-  const connect = (secure?: ChannelCredentials): Client => {
-    const client = new Client(address, secure);
+  const connect = (secure?: ChannelCredentials, metadata?: Record<string, string>): Client => {
+    const client = new Client(address, secure, metadata);
     clients.push(client);
     return client;
   };

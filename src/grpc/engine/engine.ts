@@ -113,7 +113,13 @@ export type EngineHandler =
       readonly kind: "unary" | "server_streaming";
       readonly handle: (call: EngineCall, request: Uint8Array) => void;
     }
-  | { readonly kind: "bidi"; readonly handle: (call: EngineCall) => void };
+  | BidiHandler;
+
+/** Messages both ways. */
+export interface BidiHandler {
+  readonly kind: "bidi";
+  readonly handle: (call: EngineCall) => void;
+}
 
 /** PEM texts: a certificate with its key, and who signs the certificates of clients. */
 export interface EngineTls {

@@ -58,9 +58,13 @@ test("an empty environment gives the defaults", () => {
       keepaliveTimeoutMs: 20_000,
       maxConnectionAgeMs: 0,
       requestTimeoutMs: 30_000,
+      services: { health: true, reflection: true },
       tls: undefined,
     },
-    health: { host: "0.0.0.0", port: 8088 },
+    auth: { tokensFile: undefined, jwt: undefined, certificateName: undefined },
+    principalLimits: { callsPerSecond: 0, bytesPerSecond: 0, streams: 0, subscriptions: 0 },
+    auditLog: undefined,
+    health: { host: "0.0.0.0", port: 8088, metrics: true },
     limits: { maxProcessingEvents: 10_000, defaultReplicas: 1 },
     telemetry: {
       disabled: false,
@@ -206,6 +210,63 @@ describe("the gRPC server", () => {
     ["an unknown engine", { GRPC_ENGINE: "go" }, /GRPC_ENGINE="go": must be one of native, grpc-js/],
   ])("refuses %s", (_, env, pattern) => {
     expect(refusal(env)).toMatch(pattern);
+  });
+});
+
+describe("authentication", () => {
+  const jwt = { AUTH_JWT_ISSUER: "https://id", AUTH_JWT_AUDIENCE: "a, b", AUTH_JWT_JWKS_URL: "https://id/keys" };
+  const tls = { GRPC_TLS_CERT_FILE: "/c", GRPC_TLS_KEY_FILE: "/k", GRPC_TLS_CLIENT_CA_FILE: "/ca" };
+
+  test("takes any number of ways at once", () => {
+    const env = { ...jwt, ...tls, AUTH_REQUIRED: "true", AUTH_TOKENS_FILE: "/t", AUTH_CERTIFICATE_NAME: "uri" };
+    const { auth, warnings } = read(env);
+    expect(auth).toEqual({
+      tokensFile: "/t",
+      jwt: {
+        issuer: "https://id",
+        audiences: ["a", "b"],
+        algorithms: ["RS256", "PS256", "ES256", "EdDSA"],
+        clockToleranceMs: 5000,
+        nameClaim: "sub",
+        groupsClaim: "groups",
+        keys: { url: "https://id/keys", refreshMs: 300_000, timeoutMs: 5000 },
+      },
+      certificateName: "uri",
+    });
+    expect(warnings).toEqual([]);
+  });
+
+  test("takes the keys of JWTs from a file", () => {
+    const { AUTH_JWT_JWKS_URL: _, ...rest } = jwt;
+    expect(read({ ...rest, ...tls, AUTH_JWT_JWKS_FILE: "/keys" }).auth.jwt?.keys).toEqual({ file: "/keys" });
+  });
+
+  test.each<[string, Environment, RegExp]>([
+    ["no way where one is required", { AUTH_REQUIRED: "true" }, /AUTH_REQUIRED=true: needs a way of authentication/],
+    ["an issuer alone", { AUTH_JWT_ISSUER: "i" }, /AUDIENCE: is needed beside AUTH_JWT_ISSUER\n.*JWKS_FILE is needed/],
+    ["keys alone", { AUTH_JWT_JWKS_FILE: "/f" }, /ISSUER: is needed beside AUTH_JWT_JWKS_FILE/],
+    ["keys at two places", { ...jwt, AUTH_JWT_JWKS_FILE: "/f" }, /JWKS_FILE="\/f": contradicts AUTH_JWT_JWKS_URL/],
+    ["no signature", { ...jwt, AUTH_JWT_ALGORITHMS: "none" }, /AUTH_JWT_ALGORITHMS="none": must be .* of RS256, /],
+    ["a shared secret", { ...jwt, AUTH_JWT_ALGORITHMS: "HS256" }, /AUTH_JWT_ALGORITHMS="HS256": must be/],
+    ["names in certificates that nobody asks for", { AUTH_CERTIFICATE_NAME: "cn" }, /CLIENT_CA_FILE: is needed beside/],
+    ["an unknown name in certificates", { ...tls, AUTH_CERTIFICATE_NAME: "o" }, /AUTH_CERTIFICATE_NAME="o": must be/],
+  ])("refuses %s", (_, env, pattern) => {
+    expect(refusal(env)).toMatch(pattern);
+  });
+
+  test("a half way is one fault, not two", () => {
+    expect(refusal({ AUTH_REQUIRED: "true", AUTH_CERTIFICATE_NAME: "o" })).not.toContain("AUTH_REQUIRED");
+  });
+
+  test.each<[string, Environment, RegExp]>([
+    ["credentials in plain text", { AUTH_TOKENS_FILE: "/t" }, /credentials of callers travel in plain text/],
+    ["keys in plain text", { ...jwt, ...tls, AUTH_JWT_JWKS_URL: "http://id/keys" }, /JWKS_URL is not https/],
+  ])("warns of %s", (_, env, pattern) => {
+    expect(read(env).warnings).toEqual([expect.stringMatching(pattern)]);
+  });
+
+  test("keys from this very machine may come in plain text", () => {
+    expect(read({ ...jwt, ...tls, AUTH_JWT_JWKS_URL: "http://127.0.0.1:8000/keys" }).warnings).toEqual([]);
   });
 });
 
