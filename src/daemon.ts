@@ -4,11 +4,12 @@
  * Stopping: not ready → (delay for load balancers) → no new calls or events; unary calls finish; subscriptions get their
  * grace to settle what they hold, the rest is handed back for immediate redelivery → NATS is closed.
  */
-import { X509Certificate } from "node:crypto";
+import { X509Certificate, randomUUID } from "node:crypto";
 import { Admin } from "./admin/admin.ts";
 import { openAdmission } from "./admission.ts";
 import type { Config } from "./config/config.ts";
 import { Events } from "./events/events.ts";
+import { OpenSubscriptions } from "./events/open-subscriptions.ts";
 import { Health } from "./gen/grpc/health/v1/health_pb.ts";
 import { AdminService as AdminServiceDescriptor } from "./gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
@@ -33,6 +34,7 @@ import { JetStreamApi } from "./nats/api.ts";
 import { NatsConnection, type NatsOptions, redacted } from "./nats/connection.ts";
 import { type EmbeddedNats, startEmbeddedNats } from "./nats/embedded.ts";
 import { Reader } from "./nats/get.ts";
+import { Peers } from "./nats/peers.ts";
 import { Publisher } from "./nats/publish.ts";
 import { StartError } from "./nats/start-error.ts";
 import { ADMIN_SERVICE, EVENTS_SERVICE, STATE_SERVICE } from "./rpc.ts";
@@ -65,9 +67,11 @@ const FLUSH_SHARE = 0.1;
 export async function startDaemon(config: Config, logger: Logger): Promise<Daemon> {
   await using stack = new AsyncDisposableStack();
   const state = { isDraining: false };
+  const instance = randomUUID();
   const telemetry = stack.use(
     await startTelemetry(config.telemetry, logger, {
       version: VERSION,
+      instance,
       flushTimeoutMs: config.shutdown.graceMs * FLUSH_SHARE,
     }),
   );
@@ -80,16 +84,18 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const publisher = new Publisher(api, config.nats.publishes);
   const reader = new Reader(api, config.nats.reads);
   const { metrics } = telemetry;
+  const open = new OpenSubscriptions(new Peers(connection), instance);
   const shared = { api, publisher, reader, advisories, defaultReplicas: config.limits.defaultReplicas };
   const events = stack.use(
     new Events({
       ...shared,
+      open,
       maxProcessingEvents: config.limits.maxProcessingEvents,
       metrics,
     }),
   );
   const domainState = new State(shared);
-  const admin = new Admin({ api, logger });
+  const admin = new Admin({ api, reader, open, logger });
 
   const engine = createEngine(config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
@@ -137,7 +143,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     health.setServing(false);
     await drain(config, logger, engine, eventsService, [health, reflection]);
   });
-  logStart(logger, config, { grpcPort, healthServer, connection, embedded });
+  logStart(logger, config, { instance, grpcPort, healthServer, connection, embedded });
 
   const owned = stack.move();
   return {
@@ -319,6 +325,7 @@ function logStart(
   logger: Logger,
   config: Config,
   started: {
+    readonly instance: string;
     readonly grpcPort: number;
     readonly healthServer: HealthServer;
     readonly connection: NatsConnection;
@@ -330,6 +337,7 @@ function logStart(
   logger.info(
     {
       version: VERSION,
+      instance: started.instance,
       node: process.versions.node,
       grpc: `${config.grpc.host}:${started.grpcPort}`,
       health: `${config.health.host}:${started.healthServer.port}`,

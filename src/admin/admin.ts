@@ -4,24 +4,20 @@
  *
  * Whatever changes or destroys something says so in the log, with what it was and whom it came from.
  */
-import type { JetStreamApi } from "../nats/api.ts";
-import type { AdminLogger } from "./call.ts";
+import { AdminConsumers, type AdminConsumersDependencies } from "./consumers.ts";
 import { AdminStores } from "./stores.ts";
 import { AdminStreams } from "./streams.ts";
-
-/** What {@link Admin} works on. */
-export interface AdminDependencies {
-  readonly api: JetStreamApi;
-  readonly logger: AdminLogger;
-}
 
 /** The domain of administration. */
 export class Admin {
   readonly streams: AdminStreams;
+  readonly consumers: AdminConsumers;
   readonly stores: AdminStores;
 
-  constructor({ api, logger }: AdminDependencies) {
+  constructor(dependencies: AdminConsumersDependencies) {
+    const { api, logger } = dependencies;
     this.streams = new AdminStreams(api, logger);
+    this.consumers = new AdminConsumers(dependencies);
     this.stores = new AdminStores(api, logger);
   }
 }

@@ -1,5 +1,6 @@
 /** What JetStream says of a stream, in the words in which it would be asked for: the way back from `events/streams.ts`. */
 import type { StreamConfig, StreamInfo, StreamSource, StreamSourceInfo } from "@nats-io/jetstream";
+import { isScheduleSubject } from "../events/schedule.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import { type Timestamp, parseTimestamp } from "../events/timestamp.ts";
@@ -10,7 +11,6 @@ import { type Replication, limitOf, replicationOf, silenceMs, subjectsOf, timeOf
 export interface StreamDescription {
   readonly name: string;
   readonly spec: StreamSpec;
-  readonly allows: { readonly timeToLive: boolean; readonly scheduling: boolean; readonly atomic: boolean };
   readonly created: Timestamp | undefined;
   readonly state: StreamState;
   readonly retention: "limits" | "interest" | "workqueue";
@@ -40,8 +40,6 @@ export interface SourceState {
   readonly filters: readonly string[];
 }
 
-/** Schedules wait under subjects that the server itself adds to a stream. */
-const SCHEDULES = "ws-schedules.";
 const DEAD_LETTERS = "dead-letters.";
 
 /** All that is told of a stream. */
@@ -50,11 +48,6 @@ export function describeStream({ config, created, state, cluster, mirror, source
   return {
     name: config.name,
     spec: specOf(config),
-    allows: {
-      timeToLive: config.allow_msg_ttl ?? false,
-      scheduling: config.allow_msg_schedules ?? false,
-      atomic: config.allow_atomic ?? false,
-    },
     created: timeOf(created),
     state: {
       events: BigInt(state.messages),
@@ -89,13 +82,16 @@ function specOf(config: StreamConfig): StreamSpec {
     replicas: config.num_replicas,
     deduplicationWindowMs: config.duplicate_window > 0 ? milliseconds(config.duplicate_window) : undefined,
     maxEventBytes: config.max_msg_size > 0 ? config.max_msg_size : undefined,
+    allowTimeToLive: config.allow_msg_ttl ?? false,
+    allowScheduling: config.allow_msg_schedules ?? false,
+    allowAtomic: config.allow_atomic ?? false,
   };
 }
 
 function sourceOf(config: StreamConfig): StreamSpec["source"] {
   const { mirror, sources } = config;
   if (mirror !== undefined) return { kind: "mirror", source: sourceSpec(mirror) };
-  const own = subjectsOf(config).filter((subject) => !subject.startsWith(SCHEDULES));
+  const own = subjectsOf(config).filter((subject) => !isScheduleSubject(subject));
   if (own.length === 0 && sources !== undefined && sources.length > 0) {
     return { kind: "aggregate", sources: sources.map(sourceSpec) };
   }

@@ -194,7 +194,8 @@ function checkNeedsNoName({ deliveryPolicy }: ConsumerSpec): void {
   throw fieldError("CONFLICTING_FIELDS", "delivery_policy.dead_letter", problem);
 }
 
-function filtersOf(config: ConsumerConfig): string[] {
+/** The subjects that a consumer wants; none: all. */
+export function filtersOf(config: ConsumerConfig): string[] {
   return config.filter_subjects ?? (config.filter_subject === undefined ? [] : [config.filter_subject]);
 }
 

@@ -14,6 +14,7 @@ import { Consumers } from "./consumers.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { EventGetter } from "./event-getter.ts";
 import { DeadLetterStreams } from "./dead-letter-streams.ts";
+import type { OpenSubscriptions } from "./open-subscriptions.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
 import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
@@ -24,6 +25,8 @@ export interface EventsDependencies {
   readonly publisher: Publisher;
   readonly reader: Reader;
   readonly advisories: Advisories;
+  /** Where its subscriptions are known while they are open. */
+  readonly open: OpenSubscriptions;
   /** Largest window of one subscription. */
   readonly maxProcessingEvents: number;
   readonly defaultReplicas: number;

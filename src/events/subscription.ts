@@ -26,6 +26,7 @@ import { checkUsable } from "./consumers.ts";
 import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
 import { isScheduleSubject } from "./schedule.ts";
+import type { OpenSubscription, OpenSubscriptions } from "./open-subscriptions.ts";
 import { StatusReporter, type SubscriptionStatus } from "./status.ts";
 
 /** What became of an event, as the client says. */
@@ -66,6 +67,8 @@ export interface SubscriptionSpec {
   readonly maxProcessingEvents?: bigint | undefined;
   /** Bytes held at most, as NATS counts a message; a single larger event is held alone. 0 or undefined: no limit. */
   readonly maxProcessingBytes?: bigint | undefined;
+  /** Address of the client, for those who ask who is subscribed. */
+  readonly client: string;
   /** Whether `onStatus` shall hear how it fares. */
   readonly statusUpdates?: boolean | undefined;
 }
@@ -75,6 +78,8 @@ export interface SubscriptionContext {
   readonly api: JetStreamApi;
   readonly advisories: Advisories;
   readonly monitor: PullMonitor;
+  /** Those of this server, this one among them while it is open. */
+  readonly open: OpenSubscriptions;
   /** Largest window; more asked for gets this. */
   readonly maxProcessingEvents: number;
   readonly metrics: Metrics;
@@ -101,12 +106,17 @@ const TERM = Buffer.from("+TERM");
 const PING = Buffer.from("+WPI");
 
 /** A running subscription. */
-export class Subscription {
+export class Subscription implements OpenSubscription {
+  readonly stream: string;
+  readonly consumer: string;
+  readonly client: string;
+  readonly openedMs: number = Date.now();
   /** The consumer's own: what a client has for an event, a little less being counted. */
   readonly processingTimeoutMs: number;
   /** Events held at most. */
   readonly window: number;
   readonly #connection: NatsConnection;
+  readonly #open: OpenSubscriptions;
   readonly #pull: Pull;
   readonly #ledger: Ledger;
   readonly #listener: SubscriptionListener;
@@ -149,6 +159,9 @@ export class Subscription {
   ) {
     const { stream, consumer } = spec;
     const { config } = info;
+    this.stream = stream;
+    this.consumer = consumer;
+    this.client = spec.client;
     const asked = spec.maxProcessingEvents || DEFAULT_WINDOW;
     this.window = asked < context.maxProcessingEvents ? Number(asked) : context.maxProcessingEvents;
     this.processingTimeoutMs = milliseconds(config.ack_wait ?? 0);
@@ -192,6 +205,8 @@ export class Subscription {
         onGone: (error) => this.#onGone(error),
       },
     );
+    this.#open = context.open;
+    this.#open.add(this);
     this.#unwatch = [
       context.advisories.watch(stream, consumer, (advisory) => {
         if (advisory === "leader_elected") this.#pull.leaderChanged();
@@ -258,6 +273,13 @@ export class Subscription {
     this.#stopped ??= this.#pull.close();
   }
 
+  /** Ends it for `error`: nothing that it holds is settled or handed back, as it may have been delivered elsewhere. */
+  abort(error: WindshiftError): void {
+    this.stop();
+    this.#letGo();
+    this.#onGone(error);
+  }
+
   /** Resolves when no settlement is under way. */
   async settled(): Promise<void> {
     if (this.#settling === 0) return;
@@ -282,6 +304,7 @@ export class Subscription {
   }
 
   async #close(): Promise<void> {
+    this.#open.delete(this);
     this.#metrics.subscriptions.add(-1);
     for (const unwatch of this.#unwatch) unwatch();
     // Its unsubscribe goes out first: what is handed back must not come here again.

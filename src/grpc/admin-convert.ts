@@ -1,7 +1,10 @@
 /** What administration tells, as messages: the way back from `convert.ts`. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { fromBinary } from "@bufbuild/protobuf";
+import { type Timestamp as TimestampMessage, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Listed } from "../admin/call.ts";
+import type { ConsumerReport } from "../admin/consumers.ts";
+import type { ConsumerDescription } from "../admin/describe-consumer.ts";
 import type { StreamDescription } from "../admin/describe-stream.ts";
 import type { Page, PageRequest } from "../admin/paging.ts";
 import type { Replication } from "../admin/replication.ts";
@@ -9,11 +12,14 @@ import type { StoreDescription } from "../admin/stores.ts";
 import type { PurgeSpec } from "../admin/streams.ts";
 import type { WindshiftError } from "../errors.ts";
 import { fieldError } from "../errors.ts";
+import type { DeliveryPolicy } from "../events/delivery-policy.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import type { Timestamp } from "../events/timestamp.ts";
 import { StatusSchema } from "../gen/google/rpc/status_pb.ts";
 import {
+  type ConsumerSchema,
+  type GetConsumerResponseSchema,
   type PurgeStreamRequest,
   type ReplicationSchema,
   type StoreSchema,
@@ -21,13 +27,15 @@ import {
   Stream_Retention as Retention,
 } from "../gen/windshift/admin/v1alpha1/admin_pb.ts";
 import {
+  type DeliveryPolicySchema,
+  type EnsureConsumerRequestSchema,
   type EnsureStreamRequestSchema,
   EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
   EnsureStreamRequest_StorageType as StorageType,
   type EnsureStreamRequest_StreamSourceSchema,
   type StreamPointerSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
-import { toDuration } from "./convert.ts";
+import { required, toDuration } from "./convert.ts";
 import { toStatus } from "./errors.ts";
 
 type Init<Schema extends Parameters<typeof fromBinary>[0]> = MessageInitShape<Schema>;
@@ -55,17 +63,15 @@ export function toPurgeSpec({ stream, subject, events }: PurgeStreamRequest): Pu
   }
 }
 
-/** The entries of a page as messages. */
-export function fromPage<Entry extends object, Message>(
+/** The entries of a page as messages; `named` is what one has that cannot be asked, besides its error. */
+export function fromPage<Entry extends object, Message, Names extends object>(
   { entries, nextToken }: Page<Listed<Entry>>,
   convert: (entry: Entry) => Message,
-): {
-  readonly entries: (Message | { name: string; error: Init<typeof StatusSchema> })[];
-  readonly nextPageToken: string;
-} {
+  named: (name: string) => Names,
+): { readonly entries: (Message | (Names & { error: Init<typeof StatusSchema> }))[]; readonly nextPageToken: string } {
   return {
     entries: entries.map((entry) =>
-      "error" in entry ? { name: entry.name, error: fromError(entry.error) } : convert(entry),
+      "error" in entry ? { ...named(entry.name), error: fromError(entry.error) } : convert(entry),
     ),
     nextPageToken: nextToken,
   };
@@ -82,7 +88,7 @@ export function fromStream(stream: StreamDescription): Init<typeof StreamSchema>
   const { state } = stream;
   return {
     name: stream.name,
-    configuration: fromStreamSpec(stream),
+    configuration: fromStreamSpec(stream.spec),
     ...optional("created", stream.created, fromTimestamp),
     state: {
       events: state.events,
@@ -107,7 +113,7 @@ export function fromStream(stream: StreamDescription): Init<typeof StreamSchema>
   };
 }
 
-function fromStreamSpec({ spec, allows }: StreamDescription): Init<typeof EnsureStreamRequestSchema> {
+function fromStreamSpec(spec: StreamSpec): Init<typeof EnsureStreamRequestSchema> {
   const { retention } = spec;
   return {
     name: spec.name,
@@ -123,9 +129,9 @@ function fromStreamSpec({ spec, allows }: StreamDescription): Init<typeof Ensure
     storage: fromStorage(spec),
     ...optional("deduplicationWindow", spec.deduplicationWindowMs, fromMs),
     ...optional("maxEventSize", spec.maxEventBytes, same),
-    allowTimeToLive: allows.timeToLive,
-    allowScheduling: allows.scheduling,
-    allowAtomic: allows.atomic,
+    ...optional("allowTimeToLive", spec.allowTimeToLive, same),
+    ...optional("allowScheduling", spec.allowScheduling, same),
+    ...optional("allowAtomic", spec.allowAtomic, same),
   };
 }
 
@@ -184,6 +190,72 @@ export function fromStore(store: StoreDescription): Init<typeof StoreSchema> {
   };
 }
 
+/** A consumer as the contract shows it. */
+export function fromConsumer(consumer: ConsumerDescription): Init<typeof ConsumerSchema> {
+  const { state } = consumer;
+  return {
+    stream: consumer.stream,
+    id: consumer.id,
+    configuration: fromConsumerSpec(consumer),
+    ...optional("created", consumer.created, fromTimestamp),
+    state: {
+      pending: state.pending,
+      inFlight: state.inFlight,
+      redelivered: state.redelivered,
+      lastDeliveredId: state.lastDeliveredId,
+      ...optional("lastDeliveredTime", state.lastDeliveredTime, fromTimestamp),
+      settledId: state.settledId,
+      ...optional("lastSettledTime", state.lastSettledTime, fromTimestamp),
+    },
+    isUsable: consumer.isUsable,
+    ...optional("pausedUntil", consumer.pausedUntil, fromTimestamp),
+    ...optional("replication", consumer.replication, fromReplication),
+  };
+}
+
+function fromConsumerSpec(consumer: ConsumerDescription): Init<typeof EnsureConsumerRequestSchema> {
+  return {
+    stream: consumer.stream,
+    ...(consumer.isDurable ? { name: consumer.id } : {}),
+    subjects: [...consumer.subjects],
+    ...optional("from", consumer.from, fromPointer),
+    ...optional("processingTimeout", consumer.processingTimeoutMs, fromMs),
+    ...optional("deliveryPolicy", consumer.deliveryPolicy, fromPolicy),
+    ...optional("maxProcessingEvents", consumer.maxProcessingEvents, same),
+    ...optional("inactiveThreshold", consumer.inactiveThresholdMs, fromMs),
+  };
+}
+
+function fromPolicy({ maxAttempts, backoffMs, deadLetterStream }: DeliveryPolicy): Init<typeof DeliveryPolicySchema> {
+  return {
+    ...(maxAttempts === 0 ? {} : { maxAttempts }),
+    backoff: backoffMs.map(fromMs),
+    ...optional("deadLetter", deadLetterStream, (stream) => ({ stream })),
+  };
+}
+
+/** What there is to know of a consumer. */
+export function fromConsumerReport(report: ConsumerReport): Init<typeof GetConsumerResponseSchema> {
+  return {
+    consumer: fromConsumer(report.consumer),
+    ...optional("oldestUnsettledAge", report.oldestUnsettledAgeMs, fromMs),
+    subscriptions: report.subscriptions.map(({ server, client, openedMs, window, held }) => ({
+      server,
+      client,
+      opened: timestampFromMs(openedMs),
+      window: BigInt(window),
+      held: BigInt(held),
+    })),
+    servers: report.servers,
+  };
+}
+
+/** A time that a request has to name. */
+export function toTimestamp(field: string, time: TimestampMessage | undefined): Timestamp {
+  const { seconds, nanos } = required(field, time);
+  return { seconds: Number(seconds), nanos };
+}
+
 /** The NATS servers that keep something. */
 function fromReplication({ cluster, leader, followers }: Replication): Init<typeof ReplicationSchema> {
   return {
@@ -205,7 +277,7 @@ function fromError(error: WindshiftError): Init<typeof StatusSchema> {
 }
 
 /** A time as the generated messages have it. */
-function fromTimestamp({ seconds, nanos }: Timestamp): { seconds: bigint; nanos: number } {
+export function fromTimestamp({ seconds, nanos }: Timestamp): { seconds: bigint; nanos: number } {
   return { seconds: BigInt(seconds), nanos };
 }
 

@@ -14,23 +14,47 @@ import {
   DeleteStoreResponseSchema,
   DeleteStreamRequestSchema,
   DeleteStreamResponseSchema,
+  GetConsumerRequestSchema,
+  GetConsumerResponseSchema,
   GetStreamRequestSchema,
   GetStreamResponseSchema,
+  ListConsumersRequestSchema,
+  ListConsumersResponseSchema,
   ListStoresRequestSchema,
   ListStoresResponseSchema,
   ListStreamsRequestSchema,
   ListStreamsResponseSchema,
+  PauseConsumerRequestSchema,
+  PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ResumeConsumerRequestSchema,
+  ResumeConsumerResponseSchema,
 } from "../gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { METHODS, type MethodName } from "../rpc.ts";
-import { fromPage, fromStore, fromStream, toPage, toPurgeSpec } from "./admin-convert.ts";
+import {
+  fromConsumer,
+  fromConsumerReport,
+  fromPage,
+  fromStore,
+  fromStream,
+  fromTimestamp,
+  toPage,
+  toPurgeSpec,
+  toTimestamp,
+} from "./admin-convert.ts";
 import type { Router, ServerCall } from "./server.ts";
 
 /** Serves all methods of the service on a router. */
-export function registerAdminService(router: Router, { streams, stores }: Admin): void {
+export function registerAdminService(router: Router, admin: Admin): void {
+  registerStreams(router, admin);
+  registerConsumers(router, admin);
+  registerStores(router, admin);
+}
+
+function registerStreams(router: Router, { streams }: Admin): void {
   unary(router, METHODS.listStreams, ListStreamsRequestSchema, ListStreamsResponseSchema, async (request, call) => {
-    const { entries, nextPageToken } = fromPage(await streams.list(toPage(request), call), fromStream);
+    const { entries, nextPageToken } = fromPage(await streams.list(toPage(request), call), fromStream, byName);
     return { streams: entries, nextPageToken };
   });
   unary(router, METHODS.getStream, GetStreamRequestSchema, GetStreamResponseSchema, async ({ stream }, call) => ({
@@ -43,8 +67,54 @@ export function registerAdminService(router: Router, { streams, stores }: Admin)
   unary(router, METHODS.purgeStream, PurgeStreamRequestSchema, PurgeStreamResponseSchema, async (request, call) => ({
     purged: await streams.purge(toPurgeSpec(request), call),
   }));
+}
+
+function registerConsumers(router: Router, { consumers }: Admin): void {
+  unary(
+    router,
+    METHODS.listConsumers,
+    ListConsumersRequestSchema,
+    ListConsumersResponseSchema,
+    async (request, call) => {
+      const { stream } = request;
+      const page = await consumers.list(stream, toPage(request), call);
+      const { entries, nextPageToken } = fromPage(page, fromConsumer, (id) => ({ stream, id }));
+      return { consumers: entries, nextPageToken };
+    },
+  );
+  unary(
+    router,
+    METHODS.getConsumer,
+    GetConsumerRequestSchema,
+    GetConsumerResponseSchema,
+    async ({ stream, id }, call) => fromConsumerReport(await consumers.get(stream, id, call)),
+  );
+  unary(
+    router,
+    METHODS.pauseConsumer,
+    PauseConsumerRequestSchema,
+    PauseConsumerResponseSchema,
+    async (request, call) => {
+      const { stream, id } = request;
+      const until = toTimestamp("until", request.until);
+      return { pausedUntil: fromTimestamp(await consumers.pause(stream, id, until, call)) };
+    },
+  );
+  unary(
+    router,
+    METHODS.resumeConsumer,
+    ResumeConsumerRequestSchema,
+    ResumeConsumerResponseSchema,
+    async (request, call) => {
+      await consumers.resume(request.stream, request.id, call);
+      return {};
+    },
+  );
+}
+
+function registerStores(router: Router, { stores }: Admin): void {
   unary(router, METHODS.listStores, ListStoresRequestSchema, ListStoresResponseSchema, async (request, call) => {
-    const { entries, nextPageToken } = fromPage(await stores.list(toPage(request), call), fromStore);
+    const { entries, nextPageToken } = fromPage(await stores.list(toPage(request), call), fromStore, byName);
     return { stores: entries, nextPageToken };
   });
   unary(router, METHODS.deleteStore, DeleteStoreRequestSchema, DeleteStoreResponseSchema, async ({ store }, call) => ({
@@ -71,4 +141,8 @@ function unary<Request extends DescMessage, Response extends DescMessage>(
 
 function adminCall({ deadlineMs, engineCall }: ServerCall): AdminCall {
   return { deadlineMs, by: engineCall.peer };
+}
+
+function byName(name: string): { name: string } {
+  return { name };
 }

@@ -148,6 +148,7 @@ export class ConsumeLoop implements SubscriptionListener {
       maxProcessingEvents: BigInt(maxProcessingEvents ?? 0),
       maxProcessingBytes: BigInt(maxProcessingBytes ?? 0),
       statusUpdates,
+      client: this.#call.engineCall.peer,
     };
     const isLeft = (): boolean => this.#state === "over";
     this.#events.subscribe(spec, this, { deadlineMs: finite(this.#call.deadlineMs), isLeft }).then(

@@ -1,7 +1,8 @@
-/** Requests of the JetStream API that only administration needs: names in pages, deleting, purging. */
+/** Requests of the JetStream API that only administration needs: names in pages, deleting, purging, pausing. */
 import { WindshiftError } from "../errors.ts";
 import { isName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "./api.ts";
+import { nanoseconds } from "./units.ts";
 
 /** Where names come from: all streams, or the consumers of one. */
 export type NameList = "STREAM.NAMES" | `CONSUMER.NAMES.${string}`;
@@ -14,6 +15,7 @@ interface NamesPage {
 
 const MAX_WALKS = 10;
 const RETRY_AFTER_MS = 500;
+const WAKE_MS = 1_000;
 
 /**
  * The first `count` names after `after`, in the order of their bytes; those that the contract cannot say are left out.
@@ -78,4 +80,29 @@ export async function purgeStream(api: JetStreamApi, stream: string, purge: Purg
   const request = { write: true, names: { stream }, ...call };
   const { purged } = await api.request<{ purged: number }>(`STREAM.PURGE.${stream}`, purge, request);
   return purged;
+}
+
+/** Pauses a consumer until a time (RFC 3339), or lets it go on. Returns the time that NATS has. */
+export async function pauseConsumer(
+  api: JetStreamApi,
+  stream: string,
+  consumer: string,
+  until: string | undefined,
+  call: ApiCall,
+): Promise<string> {
+  const body = until === undefined ? {} : { pause_until: until };
+  const request = { write: true, names: { stream, consumer }, ...call };
+  const path = `CONSUMER.PAUSE.${stream}.${consumer}`;
+  const { pause_until } = await api.request<{ pause_until: string }>(path, body, request);
+  return pause_until;
+}
+
+/**
+ * Has a consumer look for work. One that is resumed does so at its next heartbeat only, which can be 10 s (seen with 2.14);
+ * a pull wakes it, and nothing is small enough to be delivered to this one.
+ */
+export function wakeConsumer({ connection }: JetStreamApi, stream: string, consumer: string): void {
+  const body = Buffer.from(`{"batch":1,"max_bytes":1,"expires":${nanoseconds(WAKE_MS)}}`);
+  const subject = `${connection.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+  connection.request(subject, "", body, WAKE_MS, { onReply: () => undefined, onNoReply: () => undefined });
 }

@@ -3,10 +3,11 @@ import { WindshiftError } from "../errors.ts";
 import type { NatsConnection } from "./connection.ts";
 
 /** Versions since which nats-server has what some calls need. */
-export const NATS_WITH: Readonly<Record<"timeToLive" | "scheduling" | "atomicBatches", string>> = {
+export const NATS_WITH: Readonly<Record<"timeToLive" | "scheduling" | "atomicBatches" | "pausing", string>> = {
   timeToLive: "2.11",
   scheduling: "2.12",
   atomicBatches: "2.12",
+  pausing: "2.11",
 };
 
 /** Throws NATS_TOO_OLD where the server that we are connected to is older than what `what` needs. */

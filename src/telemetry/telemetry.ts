@@ -44,6 +44,8 @@ export interface TelemetryOptions {
 export interface TelemetryContext {
   /** The server's version. */
   readonly version: string;
+  /** Names this process among all servers; a random one unless given. */
+  readonly instance?: string;
   /** How long the last export may hold up the end; 2 s unless given. */
   readonly flushTimeoutMs?: number;
 }
@@ -67,10 +69,10 @@ const SCOPE_NAME = "windshift";
 export async function startTelemetry(
   options: TelemetryOptions,
   logger: Logger,
-  { version, flushTimeoutMs = FLUSH_TIMEOUT_MS }: TelemetryContext,
+  { version, instance = randomUUID(), flushTimeoutMs = FLUSH_TIMEOUT_MS }: TelemetryContext,
 ): Promise<Telemetry> {
   const metrics = new Metrics();
-  const resource = resourceAttributes(options, version);
+  const resource = resourceAttributes(options, version, instance);
   const sdk = await startExport(options, metrics, logger, version, resource);
   const isTracing = options.tracingLog || options.traces.endpoint !== undefined;
   const tracing = new Tracing(isTracing ? sdk?.getTracer(SCOPE_NAME, version) : undefined);
@@ -130,10 +132,14 @@ async function loadRenderer(metrics: Metrics, version: string, attributes: Attri
 type Attributes = Readonly<Record<string, string | number>>;
 
 /** What identifies this process in traces and metrics; the operator's attributes win, the service's name over all. */
-function resourceAttributes({ serviceName, resourceAttributes: own }: TelemetryOptions, version: string): Attributes {
+function resourceAttributes(
+  { serviceName, resourceAttributes: own }: TelemetryOptions,
+  version: string,
+  instance: string,
+): Attributes {
   return {
     "service.version": version,
-    "service.instance.id": randomUUID(),
+    "service.instance.id": instance,
     "host.name": hostname(),
     "process.pid": process.pid,
     "process.runtime.name": "nodejs",

@@ -12,14 +12,22 @@ import {
   DeleteStoreResponseSchema,
   DeleteStreamRequestSchema,
   DeleteStreamResponseSchema,
+  GetConsumerRequestSchema,
+  GetConsumerResponseSchema,
   GetStreamRequestSchema,
   GetStreamResponseSchema,
+  ListConsumersRequestSchema,
+  ListConsumersResponseSchema,
   ListStoresRequestSchema,
   ListStoresResponseSchema,
   ListStreamsRequestSchema,
   ListStreamsResponseSchema,
+  PauseConsumerRequestSchema,
+  PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ResumeConsumerRequestSchema,
+  ResumeConsumerResponseSchema,
 } from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
 import type { CallOptions, Client } from "./client.ts";
 
@@ -37,6 +45,10 @@ export class AdminClient {
   getStream = this.#unary("GetStream", GetStreamRequestSchema, GetStreamResponseSchema);
   deleteStream = this.#unary("DeleteStream", DeleteStreamRequestSchema, DeleteStreamResponseSchema);
   purgeStream = this.#unary("PurgeStream", PurgeStreamRequestSchema, PurgeStreamResponseSchema);
+  listConsumers = this.#unary("ListConsumers", ListConsumersRequestSchema, ListConsumersResponseSchema);
+  getConsumer = this.#unary("GetConsumer", GetConsumerRequestSchema, GetConsumerResponseSchema);
+  pauseConsumer = this.#unary("PauseConsumer", PauseConsumerRequestSchema, PauseConsumerResponseSchema);
+  resumeConsumer = this.#unary("ResumeConsumer", ResumeConsumerRequestSchema, ResumeConsumerResponseSchema);
   listStores = this.#unary("ListStores", ListStoresRequestSchema, ListStoresResponseSchema);
   deleteStore = this.#unary("DeleteStore", DeleteStoreRequestSchema, DeleteStoreResponseSchema);
 
