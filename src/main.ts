@@ -1,9 +1,10 @@
 /** The daemon: reads the environment, serves until SIGTERM or SIGINT, and says how it ended by its exit code. */
 import { setFlagsFromString } from "node:v8";
+import { COMMAND_HELP, runCommand } from "./cli/main.ts";
+import type { Output } from "./cli/output.ts";
 import { readConfig } from "./config/config.ts";
 import { printConfig } from "./config/documents.ts";
 import { ConfigError } from "./config/env.ts";
-import { type Output, tokenCommand } from "./cli/token.ts";
 import { startDaemon } from "./daemon.ts";
 import { StartError } from "./nats/start-error.ts";
 import { createLogger } from "./telemetry/logger.ts";
@@ -19,8 +20,7 @@ const STANDARD: Output = {
 
 const HELP = `windshift ${VERSION}: event streams and state over gRPC, on NATS JetStream
 
-Usage: windshift [--print-config | --version | --help]
-       windshift token create NAME [--group GROUP]... [--expires TIME] [--file FILE]
+Usage: windshift [COMMAND … | --print-config | --version | --help]
 
 Without arguments it serves until SIGTERM or SIGINT. Settings come from the
 environment alone; without NATS_URL it starts a nats-server of its own.
@@ -28,8 +28,10 @@ environment alone; without NATS_URL it starts a nats-server of its own.
   --print-config  show what is in force, secrets hidden
   --version       print the version
   --help          print this
-  token create    make a token for a client, and its line for AUTH_TOKENS_FILE
-`;
+
+Commands:
+
+${COMMAND_HELP}`;
 
 async function main(args: readonly string[]): Promise<number> {
   switch (args[0]) {
@@ -44,12 +46,16 @@ async function main(args: readonly string[]): Promise<number> {
     case "--help":
       process.stdout.write(HELP);
       return EXIT.ok;
-    case "token":
-      return tokenCommand(args.slice(1), STANDARD) ? EXIT.ok : EXIT.usage;
     default:
-      process.stderr.write(`windshift: unknown argument ${JSON.stringify(args[0])}\n\n${HELP}`);
-      return EXIT.usage;
+      return command(args);
   }
+}
+
+async function command(args: readonly string[]): Promise<number> {
+  const code = await runCommand(args, STANDARD);
+  if (code !== undefined) return code;
+  process.stderr.write(`windshift: unknown argument ${JSON.stringify(args[0])}\n\n${HELP}`);
+  return EXIT.usage;
 }
 
 async function serve(): Promise<number> {

@@ -3,7 +3,7 @@ import { quote } from "../errors.ts";
 import { type Access, type AccessSource, OPERATIONS, type Operation, VERBS, type Verb } from "./policy-access.ts";
 
 /** What follows each verb. */
-const WORDS: Readonly<Record<Verb, string>> = {
+export const WORDS: Readonly<Record<Verb, string>> = {
   publish: "SUBJECT",
   consume: "STREAM CONSUMER [FILTER…]",
   read: "STREAM [FILTER…]",

@@ -2,12 +2,7 @@
 import { appendFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createToken } from "../auth/tokens.ts";
-
-/** What a command writes to. */
-export interface Output {
-  out(text: string): void;
-  err(text: string): void;
-}
+import type { Output } from "./output.ts";
 
 const USAGE = `windshift token create NAME [--group GROUP]... [--expires TIME] [--file FILE]
 

@@ -1,5 +1,5 @@
 /** The daemon as its operator meets it: arguments, exit codes, signals, crashes. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -37,7 +37,8 @@ describe("the arguments", () => {
   test("--help names every argument", async () => {
     await using daemon = spawnDaemon({ args: ["--help"] });
     expect(await daemon.exited).toEqual(OK);
-    for (const argument of ["--print-config", "--version", "--help"]) expect(daemon.stdout).toContain(argument);
+    for (const argument of ["--print-config", "--version", "--help", "policy check"])
+      expect(daemon.stdout).toContain(argument);
   });
 
   test("--print-config shows what is in force and hides secrets", async () => {
@@ -48,6 +49,18 @@ describe("the arguments", () => {
     expect(daemon.stdout).toMatch(/^NATS_TOKEN=\(hidden\) +# set$/m);
     expect(daemon.stdout).toMatch(/^NATS_REQUEST_TIMEOUT=5s +# default$/m);
     expect(daemon.stdout + daemon.stderr).not.toContain("tell-nobody");
+  });
+
+  test("policy check explains a decision, and its exit code tells it", async ({ dataDir }) => {
+    const policy = `${dataDir}.yaml`;
+    await writeFile(policy, "version: 1\nrules: [{ name: all, for: everyone, allow: everything }]\n");
+    const args = ["policy", "check", "--policy", policy, "--as", "ann", "publish", "orders.created"];
+    await using allowed = spawnDaemon({ args });
+    expect(await allowed.exited).toEqual(OK);
+    expect(allowed.stdout).toContain('allowed: "ann" may publish "orders.created": allowed by rule all\n');
+    await using wrong = spawnDaemon({ args: ["policy", "check"] });
+    expect(await wrong.exited).toEqual({ code: 2, signal: null });
+    expect(wrong.stderr).toContain("--policy is required");
   });
 
   test("an unknown one is refused with the help", async () => {
