@@ -29,6 +29,10 @@ export class Audit {
     this.#logger = logger;
   }
 
+  get isOn(): boolean {
+    return this.#logger !== undefined;
+  }
+
   /** Somebody without a credential that holds; `why` is for the operator. */
   unauthenticated(call: AuditedCall, why: string): void {
     this.#write("unauthenticated", undefined, { ...call, why }, "a call without a valid credential was refused");
@@ -45,7 +49,7 @@ export class Audit {
   }
 
   /** Somebody was let do what changes or shows more than events and values; none of these is left out. */
-  administered(call: AuditedCall, principal: Principal, what: readonly string[], code: string): void {
+  administered(call: AuditedCall, principal: Principal, what: object, code: string): void {
     const fields = { event: "administered", ...call, ...identity(principal), what, code };
     this.#logger?.info(fields, "an administrative call ended");
   }

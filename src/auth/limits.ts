@@ -5,16 +5,11 @@
  * A second's worth may come at once. Whoever took more than that, by one large message say, waits until it is earned.
  */
 import { WindshiftError } from "../errors.ts";
+import type { Limits } from "./policy-rule.ts";
 import type { Principal } from "./principal.ts";
 
-/** What each principal may take; 0 is as much as it likes. */
-export interface PrincipalLimits {
-  readonly callsPerSecond: number;
-  readonly bytesPerSecond: number;
-  readonly subscriptions: number;
-  /** Streaming calls, subscriptions included. */
-  readonly streams: number;
-}
+/** What each principal may take that a policy says nothing else of; 0 is as much as it likes. */
+export type PrincipalLimits = Required<Limits>;
 
 /** Principals whose allowance is kept although they do nothing: forgotten ones begin with a full one. */
 const MAX_IDLE = 10_000;
@@ -37,16 +32,17 @@ export class Allowances {
     return this.#allowances.size;
   }
 
-  /** The allowance of a principal; undefined where nothing is limited. */
-  of({ kind, name }: Principal): Allowance | undefined {
-    const { callsPerSecond, bytesPerSecond, subscriptions, streams } = this.#limits;
-    if (callsPerSecond + bytesPerSecond + subscriptions + streams === 0) return undefined;
+  /** The allowance of a principal, with its own limits where it has some; undefined where nothing is limited. */
+  of({ kind, name }: Principal, own: Limits = {}): Allowance | undefined {
+    const limits = { ...this.#limits, ...own };
+    if (Object.values(limits).every((limit) => limit === 0)) return undefined;
     const key = `${kind} ${name}`;
     let allowance = this.#allowances.get(key);
     if (allowance === undefined) {
       if (this.#allowances.size >= this.#pruneAt) this.#prune();
-      this.#allowances.set(key, (allowance = new Allowance(this.#limits, this.#now)));
+      this.#allowances.set(key, (allowance = new Allowance(this.#now)));
     }
+    allowance.limit(limits);
     return allowance;
   }
 
@@ -58,16 +54,23 @@ export class Allowances {
 
 /** What one principal has left. */
 export class Allowance {
-  readonly #limits: PrincipalLimits;
-  readonly #calls: Bucket | undefined;
-  readonly #bytes: Bucket | undefined;
+  readonly #now: () => number;
+  #limits: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, openSubscriptions: 0, openStreams: 0 };
+  #calls: Bucket | undefined;
+  #bytes: Bucket | undefined;
   #subscriptions = 0;
   #streams = 0;
 
-  constructor(limits: PrincipalLimits, now: () => number) {
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Other limits than before; what is open stays open. */
+  limit(limits: PrincipalLimits): void {
+    const { callsPerSecond, bytesPerSecond } = this.#limits;
     this.#limits = limits;
-    this.#calls = limits.callsPerSecond === 0 ? undefined : new Bucket(limits.callsPerSecond, now);
-    this.#bytes = limits.bytesPerSecond === 0 ? undefined : new Bucket(limits.bytesPerSecond, now);
+    if (limits.callsPerSecond !== callsPerSecond) this.#calls = bucketOf(limits.callsPerSecond, this.#now);
+    if (limits.bytesPerSecond !== bytesPerSecond) this.#bytes = bucketOf(limits.bytesPerSecond, this.#now);
   }
 
   /** True when it is as good as a new one. */
@@ -100,9 +103,9 @@ export class Allowance {
 
   /** Begins a streaming call. Throws LIMIT_EXCEEDED where there are too many. What is returned ends it. */
   openStream(): () => void {
-    const { streams } = this.#limits;
-    if (streams > 0 && this.#streams >= streams) {
-      throw exceeded(`the limit of ${streams} streaming calls at a time is reached`, RETRY_STREAM_MS);
+    const { openStreams } = this.#limits;
+    if (openStreams > 0 && this.#streams >= openStreams) {
+      throw exceeded(`the limit of ${openStreams} streaming calls at a time is reached`, RETRY_STREAM_MS);
     }
     this.#streams += 1;
     return () => (this.#streams -= 1);
@@ -110,9 +113,9 @@ export class Allowance {
 
   /** The same for a subscription, which is a streaming call already. */
   openSubscription(): () => void {
-    const { subscriptions } = this.#limits;
-    if (subscriptions > 0 && this.#subscriptions >= subscriptions) {
-      throw exceeded(`the limit of ${subscriptions} subscriptions at a time is reached`, RETRY_STREAM_MS);
+    const { openSubscriptions } = this.#limits;
+    if (openSubscriptions > 0 && this.#subscriptions >= openSubscriptions) {
+      throw exceeded(`the limit of ${openSubscriptions} subscriptions at a time is reached`, RETRY_STREAM_MS);
     }
     this.#subscriptions += 1;
     return () => (this.#subscriptions -= 1);
@@ -152,6 +155,10 @@ class Bucket {
     this.#at = now;
     return this.#level;
   }
+}
+
+function bucketOf(perSecond: number, now: () => number): Bucket | undefined {
+  return perSecond === 0 ? undefined : new Bucket(perSecond, now);
 }
 
 function exceeded(text: string, retryAfterMs: number): WindshiftError {

@@ -8,6 +8,8 @@ export interface AuthConfig {
   readonly tokensFile: string | undefined;
   readonly jwt: JwtConfig | undefined;
   readonly certificateName: "cn" | "dns" | "uri" | "email" | undefined;
+  /** What callers may do; without it everything. */
+  readonly policyFile: string | undefined;
 }
 
 /** What JWTs have to be. */
@@ -40,7 +42,7 @@ export function authConfig(context: ConfigContext): AuthConfig {
   } else if (!isOpen && values.GRPC_TLS_CERT_FILE === undefined) {
     warnings.push("credentials of callers travel in plain text, unless something in front of this server has TLS");
   }
-  return { tokensFile: values.AUTH_TOKENS_FILE, jwt, certificateName };
+  return { tokensFile: values.AUTH_TOKENS_FILE, jwt, certificateName, policyFile: values.AUTH_POLICY_FILE };
 }
 
 /** A way that was meant and is not usable is told of by itself. */

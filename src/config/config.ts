@@ -70,12 +70,12 @@ export interface Config {
       | undefined;
   };
   readonly auth: AuthConfig;
-  /** What each principal may take, as `Allowances` has it; 0 is as much as it likes. */
+  /** What each principal may take that the policy says nothing else of; 0 is as much as it likes. */
   readonly principalLimits: {
     readonly callsPerSecond: number;
     readonly bytesPerSecond: number;
-    readonly streams: number;
-    readonly subscriptions: number;
+    readonly openStreams: number;
+    readonly openSubscriptions: number;
   };
   /** `stdout`, `stderr` or a path; undefined is nowhere. */
   readonly auditLog: string | undefined;
@@ -187,8 +187,8 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
     principalLimits: {
       callsPerSecond: v.PRINCIPAL_CALLS_PER_SECOND,
       bytesPerSecond: v.PRINCIPAL_BYTES_PER_SECOND,
-      streams: v.PRINCIPAL_STREAMS,
-      subscriptions: v.PRINCIPAL_SUBSCRIPTIONS,
+      openStreams: v.PRINCIPAL_STREAMS,
+      openSubscriptions: v.PRINCIPAL_SUBSCRIPTIONS,
     },
     auditLog: v.AUDIT_LOG,
     health: { host: v.HEALTH_HOST, port: v.HEALTH_PORT, metrics: v.HEALTH_METRICS },

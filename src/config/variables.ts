@@ -392,6 +392,12 @@ export const TABLE = [
     description: "what of a client certificate names its holder: `cn`, or the one SAN `dns`, `uri` or `email`",
   },
   {
+    name: "AUTH_POLICY_FILE",
+    kind: "file",
+    unset: "all may do everything",
+    description: "file with the policy: who may do what; read again when it changes",
+  },
+  {
     name: "PRINCIPAL_CALLS_PER_SECOND",
     kind: "integer",
     min: 0,

@@ -22,7 +22,7 @@ import { Pull, type PullMonitor, groupOf, hasLeader } from "../nats/pull.ts";
 import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
-import { checkUsable } from "./consumers.ts";
+import { checkUsable, filtersOf } from "./consumers.ts";
 import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
 import { isScheduleSubject } from "./schedule.ts";
@@ -113,6 +113,8 @@ export class Subscription implements OpenSubscription {
   readonly openedMs: number = Date.now();
   /** The consumer's own: what a client has for an event, a little less being counted. */
   readonly processingTimeoutMs: number;
+  /** What the consumer delivers: none is everything. */
+  readonly filters: readonly string[];
   /** Events held at most. */
   readonly window: number;
   readonly #connection: NatsConnection;
@@ -165,6 +167,7 @@ export class Subscription implements OpenSubscription {
     const asked = spec.maxProcessingEvents || DEFAULT_WINDOW;
     this.window = asked < context.maxProcessingEvents ? Number(asked) : context.maxProcessingEvents;
     this.processingTimeoutMs = milliseconds(config.ack_wait ?? 0);
+    this.filters = filtersOf(config);
     this.#backoffMs = (config.backoff ?? []).map(milliseconds);
     this.#connection = context.api.connection;
     this.#listener = listener;

@@ -32,6 +32,7 @@ import {
   ResumeConsumerResponseSchema,
 } from "../gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { METHODS, type MethodName } from "../rpc.ts";
+import { adminAccess } from "./access.ts";
 import {
   fromConsumer,
   fromConsumerReport,
@@ -134,6 +135,7 @@ function unary<Request extends DescMessage, Response extends DescMessage>(
       method,
       decode: (bytes) => fromBinary(request, bytes),
       encode: (message: MessageInitShape<Response>) => toBinary(response, create(response, message)),
+      access: adminAccess(method),
     },
     async (message, call) => handle(message, adminCall(call)),
   );

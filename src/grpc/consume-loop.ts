@@ -163,6 +163,13 @@ export class ConsumeLoop implements SubscriptionListener {
       void subscription.close();
       return;
     }
+    try {
+      const { filters } = subscription;
+      this.#call.authorize({ verb: "consume", stream: this.#stream, consumer: this.#consumer, filters });
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
     this.#state = "running";
     this.#send({ kind: "subscribed", processingTimeout: toDuration(subscription.processingTimeoutMs) });
     subscription.start();

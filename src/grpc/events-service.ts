@@ -8,6 +8,7 @@ import {
   EnsureConsumerRequestSchema,
   EnsureConsumerResponseSchema,
   EnsureStreamRequestSchema,
+  type GetEventRequest,
   GetEventRequestSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS } from "../rpc.ts";
@@ -25,6 +26,14 @@ import {
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
 import { toConsumerSpec, toEventQuery, toNewEvent, toStreamSpec } from "./convert.ts";
+import {
+  consumeAccess,
+  deleteConsumerAccess,
+  ensureConsumerAccess,
+  ensureStreamAccess,
+  getEventAccess,
+  publishAccess,
+} from "./access.ts";
 import { asWindshiftError } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
 import type { Router, UnaryCall } from "./server.ts";
@@ -49,6 +58,7 @@ export class EventsService {
         method: METHODS.ensureStream,
         decode: (bytes) => fromBinary(EnsureStreamRequestSchema, bytes),
         encode: encodeNothing,
+        access: ensureStreamAccess,
       },
       async (request, { deadlineMs }) => events.streams.ensure(toStreamSpec(request), { deadlineMs }),
     );
@@ -57,6 +67,7 @@ export class EventsService {
         method: METHODS.ensureConsumer,
         decode: (bytes) => fromBinary(EnsureConsumerRequestSchema, bytes),
         encode: (id: string) => toBinary(EnsureConsumerResponseSchema, create(EnsureConsumerResponseSchema, { id })),
+        access: ensureConsumerAccess,
       },
       async (request, { deadlineMs }) => events.consumers.ensure(toConsumerSpec(request), { deadlineMs }),
     );
@@ -65,37 +76,66 @@ export class EventsService {
         method: METHODS.deleteConsumer,
         decode: (bytes) => fromBinary(DeleteConsumerRequestSchema, bytes),
         encode: encodeNothing,
+        access: deleteConsumerAccess,
       },
       async ({ stream, id }, { deadlineMs }) => events.consumers.delete(stream, id, { deadlineMs }),
     );
-    router.unary({ method: METHODS.publishEvent, decode: decodePublishEventRequest, encode: encodeOneUint64 }, (call) =>
-      this.#publish(call),
+    router.unary(
+      {
+        method: METHODS.publishEvent,
+        decode: decodePublishEventRequest,
+        encode: encodeOneUint64,
+        access: publishAccess,
+      },
+      (call) => this.#publish(call),
     );
     router.unary(
       {
         method: METHODS.getEvent,
         decode: (bytes) => fromBinary(GetEventRequestSchema, bytes),
         encode: encodeEvent,
+        access: getEventAccess,
+      },
+      (call) => this.#getEvent(call),
+    );
+    router.bidi(
+      {
+        method: METHODS.events,
+        decode: decodeEventsRequest,
+        encode: encodeEventsResponse,
+        access: consumeAccess,
       },
       (call) => {
-        const { request, deadlineMs } = call;
-        events.getter.get(request.stream, toEventQuery(request), deadlineMs, {
-          onEvent: (event) => call.respond(toEventMessage(event, 0)),
-          onFailed: (error) => call.fail(error),
-        });
+        const loop = new ConsumeLoop(call, events, this.#telemetry.tracing, (over) => this.#loops.delete(over));
+        this.#loops.add(loop);
+        if (this.#isDraining) void loop.drain(0);
       },
     );
-    router.bidi({ method: METHODS.events, decode: decodeEventsRequest, encode: encodeEventsResponse }, (call) => {
-      const loop = new ConsumeLoop(call, events, this.#telemetry.tracing, (over) => this.#loops.delete(over));
-      this.#loops.add(loop);
-      if (this.#isDraining) void loop.drain(0);
-    });
   }
 
   /** Gives open subscriptions `graceMs` to settle what they hold, then ends them. */
   async drain(graceMs: number): Promise<void> {
     this.#isDraining = true;
     await Promise.all([...this.#loops].map(async (loop) => loop.drain(graceMs)));
+  }
+
+  #getEvent(call: UnaryCall<GetEventRequest, Parameters<typeof encodeEvent>[0]>): void {
+    const { request, deadlineMs } = call;
+    const { stream } = request;
+    // Somebody who may read some subjects alone does not learn either which ids the others have.
+    const answer = (filters: readonly string[], respond: () => void): void => {
+      try {
+        call.authorize({ verb: "read", stream, filters });
+        respond();
+      } catch (error) {
+        call.fail(error);
+      }
+    };
+    this.#events.getter.get(stream, toEventQuery(request), deadlineMs, {
+      onEvent: (event) => answer([event.subject], () => call.respond(toEventMessage(event, 0))),
+      onFailed: (error) =>
+        answer(request.event.case === "id" ? [] : [request.event.value ?? ""], () => call.fail(error)),
+    });
   }
 
   #publish(call: UnaryCall<PublishEventRequest, bigint>): void {

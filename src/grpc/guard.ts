@@ -1,17 +1,22 @@
 /**
- * The one place that every call passes before anything is done for it: who calls, and whether they have calls left. The
- * router asks it for each method, also under its older name and on both engines.
+ * The one place that every call passes before anything is done for it: who calls, whether they have calls left, and
+ * whether they may do what they ask for. The router asks it for each method, also under its older name and on both engines;
+ * a method without a rule for the last question does not compile.
  *
  * Streaming calls may last longer than what they began with. The guard knows all that are open, and ends those whose
- * credential expired or holds no longer.
+ * credential expired or holds no longer, and those whose right was taken away.
  */
-import type { Audit } from "../auth/audit.ts";
+import type { Audit, AuditedCall } from "../auth/audit.ts";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { type Credential, unauthenticated } from "../auth/credential.ts";
 import type { Allowance, Allowances } from "../auth/limits.ts";
+import type { Access, Verb } from "../auth/policy-access.ts";
+import type { Policy } from "../auth/policy.ts";
 import type { Principal } from "../auth/principal.ts";
 import { WindshiftError } from "../errors.ts";
-import type { BidiHandler, EngineCall } from "./engine/engine.ts";
+import { statusName } from "../telemetry/attributes.ts";
+import type { AccessRule } from "./access.ts";
+import type { BidiHandler, CallStatus, EngineCall } from "./engine/engine.ts";
 import { asWindshiftError, toStatus } from "./errors.ts";
 import type { Interceptor, ServerCall } from "./server.ts";
 
@@ -32,6 +37,7 @@ export interface Caller {
 
 /** A call that may outlast its credential. */
 export interface StandingCall extends ServerCall {
+  caller: Caller | undefined;
   /** Ends it from outside; its handler hears of that. */
   stop(error: unknown): void;
 }
@@ -39,8 +45,10 @@ export interface StandingCall extends ServerCall {
 /** A streaming call that is open. */
 interface Standing {
   readonly call: StandingCall;
-  caller: Caller;
-  readonly release: (() => void) | undefined;
+  /** What it was opened for, and goes on for as long as that is allowed. */
+  readonly accesses: Access[];
+  /** Give back what it takes of its caller's allowance. */
+  readonly releases: (() => void)[];
 }
 
 const LOOK_INTERVAL_MS = 1_000;
@@ -50,8 +58,11 @@ export class Guard implements Interceptor, Disposable {
   readonly #authenticator: Authenticator;
   readonly #allowances: Allowances;
   readonly #audit: Audit;
-  readonly #callers = new WeakMap<Credential, Caller>();
+  #callers = new WeakMap<Credential, Caller>();
+  #policy: Policy | undefined;
   readonly #standing = new Map<ServerCall, Standing>();
+  /** Calls in progress that the audit log will tell of. */
+  readonly #administered = new WeakMap<ServerCall, object>();
   readonly #timer: NodeJS.Timeout;
   #isProving = false;
   #proveAgain = false;
@@ -92,14 +103,45 @@ export class Guard implements Interceptor, Disposable {
     const { allowance, principal } = caller;
     this.admit(call, caller, bytes);
     const release = allowance && this.#limited(call, principal, () => allowance.openStream());
-    this.#standing.set(call, { call, caller, release });
+    this.#standing.set(call, { call, accesses: [], releases: release === undefined ? [] : [release] });
+  }
+
+  /** Asks the policy about a request. Throws PERMISSION_DENIED. */
+  check<Request>(call: ServerCall, caller: Caller, rule: AccessRule<Request>, request: Request): void {
+    if (this.#policy === undefined && !this.#audit.isOn) return;
+    const access = rule(request);
+    if (access === undefined) return;
+    if ("verb" in access) this.authorize(call, caller, access);
+    else for (const each of access) this.authorize(call, caller, each);
+  }
+
+  /** Throws PERMISSION_DENIED unless that is allowed, and LIMIT_EXCEEDED for one subscription too many. */
+  authorize(call: ServerCall, caller: Caller, access: Access): void {
+    this.#decide(call, caller, access);
+    const administered = administeredBy(access);
+    if (administered !== undefined && this.#audit.isOn) this.#administered.set(call, administered);
+    if (LASTING.has(access.verb)) this.#last(call, caller, access);
+  }
+
+  /** Other rules than before; what is not allowed any more ends. Without a policy everything is allowed. */
+  usePolicy(policy: Policy): void {
+    this.#policy = policy;
+    // Limits may be others as well.
+    this.#callers = new WeakMap();
+    for (const standing of [...this.#standing.values()]) this.#judge(standing, standing.call.caller!.credential);
   }
 
   /** After each call. */
-  end(call: ServerCall): void {
+  end(call: ServerCall, { code }: CallStatus): void {
+    const administered = this.#administered.get(call);
+    if (administered !== undefined) {
+      this.#administered.delete(call);
+      this.#audit.administered(audited(call), call.caller!.principal, administered, statusName(code));
+    }
     if (call.isUnary) return;
-    this.#standing.get(call)?.release?.();
+    const standing = this.#standing.get(call);
     this.#standing.delete(call);
+    for (const release of standing?.releases ?? []) release();
   }
 
   /** A handler that is no part of the router, for callers alone that can prove who they are. */
@@ -141,7 +183,8 @@ export class Guard implements Interceptor, Disposable {
     let caller = this.#callers.get(credential);
     if (caller === undefined) {
       const { principal } = credential;
-      caller = { principal, credential, allowance: this.#allowances.of(principal) };
+      const allowance = this.#allowances.of(principal, this.#policy?.limitsOf(principal));
+      caller = { principal, credential, allowance };
       this.#callers.set(credential, caller);
     }
     return caller;
@@ -154,19 +197,47 @@ export class Guard implements Interceptor, Disposable {
     return error;
   }
 
-  #limited<T>({ name, engineCall }: ServerCall, principal: Principal, take: () => T): T {
+  #limited<T>(call: ServerCall, principal: Principal, take: () => T): T {
     try {
       return take();
     } catch (error) {
-      this.#audit.limited({ method: name, peer: engineCall.peer }, principal, (error as Error).message);
+      this.#audit.limited(audited(call), principal, (error as Error).message);
       throw error;
+    }
+  }
+
+  #decide(call: ServerCall, { principal }: Caller, access: Access): void {
+    const decision = this.#policy?.decide(principal, access);
+    if (decision === undefined || decision.allowed) return;
+    this.#audit.denied(audited(call), principal, decision.explanation);
+    throw new WindshiftError("PERMISSION_DENIED", decision.explanation);
+  }
+
+  /** The call goes on for as long as that is allowed. */
+  #last(call: ServerCall, { allowance, principal }: Caller, access: Access): void {
+    const standing = this.#standing.get(call);
+    if (standing === undefined) return;
+    if (access.verb === "consume" && allowance !== undefined) {
+      standing.releases.push(this.#limited(call, principal, () => allowance.openSubscription()));
+    }
+    standing.accesses.push(access);
+  }
+
+  /** Who calls, and what they may do, is found out anew; the call ends where that is not what it was. */
+  #judge({ call, accesses }: Standing, credential: Credential): void {
+    const caller = this.#callerOf(credential);
+    call.caller = caller;
+    try {
+      for (const access of accesses) this.#decide(call, caller, access);
+    } catch (error) {
+      call.stop(error);
     }
   }
 
   #endExpired(): void {
     const now = Date.now();
-    for (const { call, caller } of [...this.#standing.values()]) {
-      if (caller.credential.expiresAtMs <= now) this.#expel(call, unauthenticated("the credential has expired"));
+    for (const { call } of [...this.#standing.values()]) {
+      if (call.caller!.credential.expiresAtMs <= now) this.#expel(call, unauthenticated("the credential has expired"));
     }
   }
 
@@ -189,7 +260,7 @@ export class Guard implements Interceptor, Disposable {
 
   async #proveStanding(standing: Standing): Promise<void> {
     try {
-      standing.caller = this.#callerOf(await this.#prove(standing.call.engineCall));
+      this.#judge(standing, await this.#prove(standing.call.engineCall));
     } catch (error) {
       // What cannot be checked right now held a moment ago.
       if (error instanceof WindshiftError && error.reason === "UNAUTHENTICATED") this.#expel(standing.call, error);
@@ -198,7 +269,28 @@ export class Guard implements Interceptor, Disposable {
 
   #expel(call: StandingCall, error: WindshiftError): void {
     if (!this.#standing.has(call)) return;
-    this.#audit.unauthenticated({ method: call.name, peer: call.engineCall.peer }, (error.cause as Error).message);
+    this.#audit.unauthenticated(audited(call), (error.cause as Error).message);
     call.stop(error);
+  }
+}
+
+/** What a call may be for as long as it lasts. */
+const LASTING: ReadonlySet<Verb> = new Set(["consume", "read", "state-read"]);
+
+function audited({ name, engineCall }: ServerCall): AuditedCall {
+  return { method: name, peer: engineCall.peer };
+}
+
+/** What the audit log tells of a call that changes, or shows, more than events and values; undefined for others. */
+function administeredBy(access: Access): object | undefined {
+  switch (access.verb) {
+    case "ensure-stream":
+    case "ensure-consumer":
+    case "delete-consumer":
+    case "ensure-store":
+    case "admin":
+      return access;
+    default:
+      return undefined;
   }
 }

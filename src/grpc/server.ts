@@ -6,6 +6,8 @@
 import { performance } from "node:perf_hooks";
 import { type Reason, WindshiftError } from "../errors.ts";
 import { type MethodName, fullName, methodPaths } from "../rpc.ts";
+import type { Access } from "../auth/policy-access.ts";
+import type { AccessRule } from "./access.ts";
 import type { Caller, Guard, StandingCall } from "./guard.ts";
 import type { CallStatus, CancelCause, Engine, EngineCall, EngineHandler, Refusal } from "./engine/engine.ts";
 import { asWindshiftError, refusalError, toStatus } from "./errors.ts";
@@ -29,6 +31,8 @@ export interface ServerCall {
   /** For the tracing interceptor alone. */
   span: unknown;
   readonly isUnary: boolean;
+  /** Throws PERMISSION_DENIED unless the caller may do that; a streaming call ends when the right to it is taken away. */
+  authorize(access: Access): void;
   /** Ends the call with an error of any kind. */
   fail(error: unknown): void;
 }
@@ -73,6 +77,11 @@ export interface Method<Request, Response> {
   /** Throws on bytes that are not such a message. */
   decode(bytes: Uint8Array): Request;
   encode(response: Response): Uint8Array;
+  /**
+   * What a request asks for: each that comes, also of those on a stream, is asked about before its handler gets it. The
+   * rules of all methods are in `access.ts`.
+   */
+  readonly access: AccessRule<Request>;
 }
 
 /** What a call that ended without its handler is recorded as. */
@@ -212,6 +221,10 @@ abstract class BaseCall<Request, Response> implements ServerCall {
     }
   }
 
+  authorize(access: Access): void {
+    this.guard.authorize(this, this.caller!, access);
+  }
+
   fail(error: unknown): void {
     const ours = asWindshiftError(error);
     this.finish(toStatus(ours), ours);
@@ -229,7 +242,14 @@ abstract class BaseCall<Request, Response> implements ServerCall {
     this.finish(toStatus(error), error);
   }
 
+  /** The request, which its caller may make. */
   protected decode(bytes: Uint8Array): Request {
+    const request = this.#parse(bytes);
+    this.guard.check(this, this.caller!, this.method.access, request);
+    return request;
+  }
+
+  #parse(bytes: Uint8Array): Request {
     try {
       return this.method.decode(bytes);
     } catch (cause) {

@@ -16,6 +16,7 @@ import {
   decodeSetRequest,
   encodeGetResponse,
 } from "./codecs/state.ts";
+import { ensureStoreAccess, readKeyAccess, writeKeyAccess } from "./access.ts";
 import { required } from "./convert.ts";
 import type { Router, UnaryCall } from "./server.ts";
 
@@ -28,23 +29,33 @@ export function registerStateService(router: Router, { stores, values }: State):
       method: METHODS.ensureStore,
       decode: (bytes) => fromBinary(EnsureStoreRequestSchema, bytes),
       encode: encodeNothing,
+      access: ensureStoreAccess,
     },
     async ({ store }, { deadlineMs }) => stores.ensure(store, { deadlineMs }),
   );
-  router.unary({ method: METHODS.get, decode: decodeGetRequest, encode: encodeGetResponse }, (call) => {
-    const { store, key } = call.request;
-    values.get(store, key, call.deadlineMs, new GetAnswer(call));
-  });
-  router.unary({ method: METHODS.set, decode: decodeSetRequest, encode: encodeOneUint64 }, (call) => {
-    const { store, key, value, createOnly, lastRevision } = call.request;
-    const bytes = encodeAny(required("value", value));
-    const condition = { createOnly, lastRevision: toBigInt(lastRevision) };
-    values.set(store, key, bytes, condition, call.deadlineMs, new WriteAnswer(call));
-  });
-  router.unary({ method: METHODS.delete, decode: decodeDeleteRequest, encode: encodeNothing }, (call) => {
-    const { store, key, lastRevision } = call.request;
-    values.delete(store, key, toBigInt(lastRevision), call.deadlineMs, new WriteAnswer(call));
-  });
+  router.unary(
+    { method: METHODS.get, decode: decodeGetRequest, encode: encodeGetResponse, access: readKeyAccess },
+    (call) => {
+      const { store, key } = call.request;
+      values.get(store, key, call.deadlineMs, new GetAnswer(call));
+    },
+  );
+  router.unary(
+    { method: METHODS.set, decode: decodeSetRequest, encode: encodeOneUint64, access: writeKeyAccess },
+    (call) => {
+      const { store, key, value, createOnly, lastRevision } = call.request;
+      const bytes = encodeAny(required("value", value));
+      const condition = { createOnly, lastRevision: toBigInt(lastRevision) };
+      values.set(store, key, bytes, condition, call.deadlineMs, new WriteAnswer(call));
+    },
+  );
+  router.unary(
+    { method: METHODS.delete, decode: decodeDeleteRequest, encode: encodeNothing, access: writeKeyAccess },
+    (call) => {
+      const { store, key, lastRevision } = call.request;
+      values.delete(store, key, toBigInt(lastRevision), call.deadlineMs, new WriteAnswer(call));
+    },
+  );
 }
 
 function toBigInt(value: Uint64 | undefined): bigint | undefined {

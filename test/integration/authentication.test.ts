@@ -128,7 +128,7 @@ describe("a server with tokens", () => {
     writeFileSync(join(folder, "tokens"), "nonsense");
     await expect
       .poll(() => windshift.log.map(({ msg }) => msg))
-      .toContain("the changed file of tokens cannot be used: those before stay in force");
+      .toContain("the file of tokens changed and cannot be used: what was there before stays in force");
     await his.ensureStore({ store: "still" });
     writeFileSync(join(folder, "tokens"), alice.line);
     expect(await lost.ended).toMatchObject({ ...UNAUTHENTICATED });

@@ -533,6 +533,7 @@ describe("behind a router", () => {
       return bytes;
     },
     encode: (bytes: Uint8Array) => bytes,
+    access: () => undefined,
   };
 
   async function startRouter(): Promise<Client> {

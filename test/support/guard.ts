@@ -6,7 +6,7 @@ import { Allowances, type PrincipalLimits } from "../../src/auth/limits.ts";
 import { Guard } from "../../src/grpc/guard.ts";
 
 /** Without any limit. */
-const NO_LIMITS: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, subscriptions: 0, streams: 0 };
+const NO_LIMITS: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, openSubscriptions: 0, openStreams: 0 };
 
 /** Ends with the test. */
 export function openGuard(): Guard {

@@ -3,7 +3,7 @@ import { Allowances, type PrincipalLimits } from "../../../src/auth/limits.ts";
 import type { Principal, PrincipalKind } from "../../../src/auth/principal.ts";
 import type { WindshiftError } from "../../../src/errors.ts";
 
-const NONE: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, subscriptions: 0, streams: 0 };
+const NONE: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, openSubscriptions: 0, openStreams: 0 };
 
 function principal(name: string, kind: PrincipalKind = "token"): Principal {
   return { name, kind, groups: [], claims: {} };
@@ -83,7 +83,7 @@ describe("bytes per second", () => {
 });
 
 describe.each(["openStream", "openSubscription"] as const)("%s", (open) => {
-  const limit = open === "openStream" ? "streams" : "subscriptions";
+  const limit = open === "openStream" ? "openStreams" : "openSubscriptions";
 
   test("is refused beyond the limit, until one has ended", () => {
     const { of } = allowances({ [limit]: 2 });
@@ -97,7 +97,7 @@ describe.each(["openStream", "openSubscription"] as const)("%s", (open) => {
 });
 
 test("allowances are bounded: those that are as good as new are forgotten, others never", () => {
-  const { all, clock, of } = allowances({ callsPerSecond: 1, streams: 1 });
+  const { all, clock, of } = allowances({ callsPerSecond: 1, openStreams: 1 });
   of("busy").takeCall(0);
   of("open").openStream();
   for (let i = 0; i < 9_998; i++) of(`idle ${i}`);

@@ -61,8 +61,8 @@ test("an empty environment gives the defaults", () => {
       services: { health: true, reflection: true },
       tls: undefined,
     },
-    auth: { tokensFile: undefined, jwt: undefined, certificateName: undefined },
-    principalLimits: { callsPerSecond: 0, bytesPerSecond: 0, streams: 0, subscriptions: 0 },
+    auth: { tokensFile: undefined, jwt: undefined, certificateName: undefined, policyFile: undefined },
+    principalLimits: { callsPerSecond: 0, bytesPerSecond: 0, openStreams: 0, openSubscriptions: 0 },
     auditLog: undefined,
     health: { host: "0.0.0.0", port: 8088, metrics: true },
     limits: { maxProcessingEvents: 10_000, defaultReplicas: 1 },
@@ -218,7 +218,14 @@ describe("authentication", () => {
   const tls = { GRPC_TLS_CERT_FILE: "/c", GRPC_TLS_KEY_FILE: "/k", GRPC_TLS_CLIENT_CA_FILE: "/ca" };
 
   test("takes any number of ways at once", () => {
-    const env = { ...jwt, ...tls, AUTH_REQUIRED: "true", AUTH_TOKENS_FILE: "/t", AUTH_CERTIFICATE_NAME: "uri" };
+    const env = {
+      ...jwt,
+      ...tls,
+      AUTH_REQUIRED: "true",
+      AUTH_TOKENS_FILE: "/t",
+      AUTH_CERTIFICATE_NAME: "uri",
+      AUTH_POLICY_FILE: "/p",
+    };
     const { auth, warnings } = read(env);
     expect(auth).toEqual({
       tokensFile: "/t",
@@ -232,6 +239,7 @@ describe("authentication", () => {
         keys: { url: "https://id/keys", refreshMs: 300_000, timeoutMs: 5000 },
       },
       certificateName: "uri",
+      policyFile: "/p",
     });
     expect(warnings).toEqual([]);
   });

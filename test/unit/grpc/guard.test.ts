@@ -8,7 +8,7 @@ import { type BidiCall, Router } from "../../../src/grpc/server.ts";
 import { METHODS } from "../../../src/rpc.ts";
 import { RecordedCall } from "./recorded-call.ts";
 
-const LIMITS: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, subscriptions: 0, streams: 0 };
+const LIMITS: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, openSubscriptions: 0, openStreams: 0 };
 const asIs = (bytes: Uint8Array): Uint8Array => bytes;
 
 /** A method with messages both ways behind a guard with limits. */
@@ -20,7 +20,10 @@ function serve(limits: Partial<PrincipalLimits>, handler: (call: BidiCall<Uint8A
   onTestFinished(() => guard[Symbol.dispose]());
   const handlers: EngineHandler[] = [];
   const engine = { handle: (_path, served) => void handlers.push(served) } as Engine;
-  new Router(engine, guard, []).bidi({ method: METHODS.events, decode: asIs, encode: asIs }, handler);
+  new Router(engine, guard, []).bidi(
+    { method: METHODS.events, decode: asIs, encode: asIs, access: () => undefined },
+    handler,
+  );
   const [served] = handlers;
   if (served?.kind !== "bidi") throw new Error("there is no handler");
   return (): RecordedCall => {

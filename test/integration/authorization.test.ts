@@ -1,0 +1,352 @@
+/** What callers may do: every call asks the policy, and what is open ends when the policy says otherwise. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type DescMessage, type MessageInitShape, create, toBinary } from "@bufbuild/protobuf";
+import { Metadata } from "@grpc/grpc-js";
+import { describe, expect, test as base } from "vitest";
+import { createToken } from "../../src/auth/tokens.ts";
+import * as admin from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
+import * as events from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import * as state from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
+import { METHODS, methodPaths } from "../../src/rpc.ts";
+import { CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
+import { AUDIENCE, ISSUER, SigningKey, jwks } from "../support/issuer.ts";
+import { type NatsServer, startNats } from "../support/nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+const alice = createToken({ name: "alice" });
+const bob = createToken({ name: "bob" });
+const root = createToken({ name: "root" });
+
+/** Root may do everything; what others may is written into it by each test. */
+function policy(...rules: readonly string[]): string {
+  const all = ["{ name: root, for: { principals: [root] }, allow: everything }", ...rules];
+  return `version: 1\nrules:\n${all.map((rule) => `  - ${rule}\n`).join("")}`;
+}
+
+interface Setup {
+  readonly folder: string;
+  readonly env: Record<string, string>;
+  write(text: string): void;
+  audit(): Record<string, unknown>[];
+}
+
+const test = base.extend<{ $file: { nats: NatsServer }; $test: { setup: Setup } }>({
+  nats: [
+    async ({}, use) => {
+      await using nats = await startNats();
+      await use(nats);
+    },
+    { scope: "file" },
+  ],
+  setup: async ({}, use) => {
+    const folder = mkdtempSync(join(tmpdir(), "windshift-policy-"));
+    const file = (name: string): string => join(folder, name);
+    writeFileSync(file("tokens"), [alice, bob, root].map(({ line }) => line).join("\n"));
+    await use({
+      folder,
+      env: { AUTH_TOKENS_FILE: file("tokens"), AUTH_POLICY_FILE: file("policy"), AUDIT_LOG: file("audit") },
+      write: (text) => writeFileSync(file("policy"), text),
+      audit: () =>
+        readFileSync(file("audit"), "utf8")
+          .split("\n")
+          .filter((line) => line !== "")
+          .map((line) => JSON.parse(line) as Record<string, unknown>),
+    });
+    rmSync(folder, { recursive: true });
+  },
+});
+
+function as(windshift: Windshift, { token }: { readonly token: string }): Client {
+  return windshift.connect(undefined, { authorization: `Bearer ${token}` });
+}
+
+async function stream(client: Client, name: string): Promise<void> {
+  await client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } } });
+}
+
+function bytes<Desc extends DescMessage>(schema: Desc, message: MessageInitShape<Desc>): Uint8Array {
+  return toBinary(schema, create(schema, message));
+}
+
+/** A request of each method that names something. A method without one does not compile. */
+const REQUESTS: Readonly<Record<keyof typeof METHODS, Uint8Array>> = {
+  ensureStream: bytes(events.EnsureStreamRequestSchema, {
+    name: "made",
+    source: { case: "subjects", value: { subjects: ["made.>"] } },
+  }),
+  ensureConsumer: bytes(events.EnsureConsumerRequestSchema, { stream: "all", name: "made", subjects: ["all.>"] }),
+  deleteConsumer: bytes(events.DeleteConsumerRequestSchema, { stream: "all", id: "there" }),
+  publishEvent: bytes(events.PublishEventRequestSchema, { subject: "all.a", data: textValue("denied") }),
+  publishEvents: bytes(events.PublishEventsRequestSchema, {
+    events: [{ subject: "all.a", data: textValue("denied") }],
+  }),
+  publishStream: bytes(events.PublishStreamRequestSchema, {
+    tag: 1n,
+    event: { subject: "all.a", data: textValue("denied") },
+  }),
+  events: bytes(events.EventsRequestSchema, {
+    request: { case: "subscribe", value: { stream: "all", consumer: "there" } },
+  }),
+  readEvents: bytes(events.ReadEventsRequestSchema, { stream: "all" }),
+  cancelScheduledEvent: bytes(events.CancelScheduledEventRequestSchema, { stream: "all", idempotencyKey: "a" }),
+  getEvent: bytes(events.GetEventRequestSchema, { stream: "all", event: { case: "id", value: 1n } }),
+  ensureStore: bytes(state.EnsureStoreRequestSchema, { store: "made" }),
+  get: bytes(state.GetRequestSchema, { store: "all", key: "there" }),
+  set: bytes(state.SetRequestSchema, { store: "all", key: "there", value: textValue("denied") }),
+  delete: bytes(state.DeleteRequestSchema, { store: "all", key: "there" }),
+  listStreams: bytes(admin.ListStreamsRequestSchema, {}),
+  getStream: bytes(admin.GetStreamRequestSchema, { stream: "all" }),
+  deleteStream: bytes(admin.DeleteStreamRequestSchema, { stream: "all" }),
+  purgeStream: bytes(admin.PurgeStreamRequestSchema, { stream: "all" }),
+  listConsumers: bytes(admin.ListConsumersRequestSchema, { stream: "all" }),
+  getConsumer: bytes(admin.GetConsumerRequestSchema, { stream: "all", id: "there" }),
+  pauseConsumer: bytes(admin.PauseConsumerRequestSchema, { stream: "all", id: "there" }),
+  resumeConsumer: bytes(admin.ResumeConsumerRequestSchema, { stream: "all", id: "there" }),
+  resetConsumer: bytes(admin.ResetConsumerRequestSchema, { stream: "all", id: "there" }),
+  listDeadLetters: bytes(admin.ListDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
+  replayDeadLetters: bytes(admin.ReplayDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
+  deleteDeadLetters: bytes(admin.DeleteDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
+  listStores: bytes(admin.ListStoresRequestSchema, {}),
+  deleteStore: bytes(admin.DeleteStoreRequestSchema, { store: "all" }),
+};
+
+/** What a call with that one request ends with; of a publish stream, what the request is answered with. */
+async function endOf(client: Client, path: string, request: Uint8Array, token: string): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const asIs = (each: Uint8Array): Buffer => Buffer.from(each);
+  const metadata = new Metadata();
+  metadata.set("authorization", `Bearer ${token}`);
+  const call = client.grpc.makeBidiStreamRequest(path, asIs, asIs, metadata, { deadline: Date.now() + 20_000 });
+  const answers: Buffer[] = [];
+  call.on("error", () => undefined).on("data", (answer: Buffer) => answers.push(answer));
+  call.on("status", (status) => {
+    const answer = answers.some((each) => each.includes("PERMISSION_DENIED")) ? "PERMISSION_DENIED" : "OK";
+    resolve(status.code === 0 ? answer : (new CallError(status).reason ?? new CallError(status).status));
+  });
+  call.end(request);
+  return promise;
+}
+
+describe("a caller whom no rule allows anything", () => {
+  test("is refused by every method, under any name, and nothing happens", async ({ nats, setup }) => {
+    setup.write(policy());
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const owner = as(windshift, root);
+    await stream(owner, "all");
+    await owner.ensureConsumer({ stream: "all", name: "there", subjects: ["all.>"] });
+    await owner.ensureStore({ store: "all" });
+    await owner.publish("all.kept", "kept");
+    await owner.set({ store: "all", key: "there", value: textValue("kept") });
+    for (const [name, method] of Object.entries(METHODS)) {
+      for (const path of methodPaths(method)) {
+        const end = await endOf(windshift.client, path, REQUESTS[name as keyof typeof METHODS], alice.token);
+        // What is not served yet is refused to everybody.
+        if (end !== "UNIMPLEMENTED" && end !== "UNKNOWN_METHOD")
+          expect([path, end]).toEqual([path, "PERMISSION_DENIED"]);
+      }
+    }
+    const subscription = await owner.subscribe("all", "there");
+    expect(textOf((await subscription.event()).data)).toBe("kept");
+    await subscription.cancel();
+    expect(textOf((await owner.get({ store: "all", key: "there" })).value)).toBe("kept");
+    const denied = setup.audit().filter(({ event }) => event === "denied");
+    expect(denied.length).toBeGreaterThan(15);
+    expect(denied[0]).toMatchObject({
+      principal: "alice",
+      principalKind: "token",
+      method: "windshift.events.v1alpha1.EventsService/EnsureStream",
+      what: '"alice" may not ensure-stream "made" "made.>": no rule allows it',
+    });
+  });
+});
+
+describe("a policy", () => {
+  test("tells what is allowed from what is not, to the subject and the key", async ({ nats, setup }) => {
+    setup.write(
+      policy(
+        `{ name: a, for: { principals: [alice] }, allow: [
+          { verbs: [publish], subjects: ["told.alice.>"] },
+          { verbs: [read], streams: [told], subjects: ["told.alice.>"] },
+          { verbs: [ensure-consumer, consume], streams: [told], consumers: ["alice-*"], subjects: ["told.alice.>"] },
+          { verbs: [ensure-stream], streams: ["alice-*"], subjects: ["alice.>", "told.alice.>"] },
+          { verbs: [state-read, state-write], stores: [told], keys: ["alice.*"] } ] }`,
+      ),
+    );
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const [owner, hers] = [as(windshift, root), as(windshift, alice)];
+    await stream(owner, "told");
+    await owner.ensureStore({ store: "told" });
+    const mine = await hers.publish("told.alice.a");
+    const other = await owner.publish("told.bob.a");
+    await hers.ensureConsumer({ stream: "told", name: "alice-1", subjects: ["told.alice.>"] });
+    await owner.ensureConsumer({ stream: "told", name: "alice-all", subjects: ["told.>"] });
+    await hers.set({ store: "told", key: "alice.a", value: textValue("a") });
+    expect(textOf((await hers.get({ store: "told", key: "alice.a" })).value)).toBe("a");
+    const getEvent = async (id: bigint): Promise<unknown> =>
+      endOf(
+        windshift.client,
+        "/windshift.events.v1alpha1.EventsService/GetEvent",
+        bytes(events.GetEventRequestSchema, { stream: "told", event: { case: "id", value: id } }),
+        alice.token,
+      );
+    expect(await getEvent(mine)).toBe("OK");
+    for (const id of [other, 100n]) expect(await getEvent(id)).toBe("PERMISSION_DENIED");
+
+    const mirror = (name: string, filterSubjects: string[]) =>
+      ({ case: "mirror", value: { name, filterSubjects } }) as const;
+    await hers.ensureStream({ name: "alice-copy", source: mirror("told", ["told.alice.>"]) });
+    const refused: (() => Promise<unknown>)[] = [
+      () => hers.publish("told.alice"),
+      () => hers.publish("told.Alice.a"),
+      () => hers.publish("told.bob.a"),
+      () => hers.publishByOldName({ subject: "told.bob.a", data: textValue("") }),
+      () => hers.ensureConsumer({ stream: "told", name: "alice-2", subjects: ["told.>"] }),
+      () => hers.ensureConsumer({ stream: "told", name: "bob-1", subjects: ["told.alice.>"] }),
+      () => hers.ensureConsumer({ stream: "told", subjects: ["told.alice.>"] }),
+      () => hers.deleteConsumer({ stream: "told", id: "alice-1" }),
+      () => hers.ensureStream({ name: "alice-all", source: mirror("told", []) }),
+      () => hers.ensureStream({ name: "told", source: { case: "subjects", value: { subjects: ["alice.>"] } } }),
+      () => hers.get({ store: "told", key: "bob.a" }),
+      () => hers.set({ store: "told", key: "alice.a.b", value: textValue("") }),
+      () => hers.delete({ store: "told", key: "alice" }),
+      () => hers.subscribe("told", "alice-all"),
+    ];
+    for (const call of refused) {
+      expect([call.toString(), await failure(call())]).toMatchObject([
+        expect.anything(),
+        { status: "PERMISSION_DENIED", reason: "PERMISSION_DENIED" },
+      ]);
+    }
+    const subscription = await hers.subscribe("told", "alice-1");
+    await hers.publish("told.alice.b");
+    expect((await subscription.event()).subject).toBe("told.alice.b");
+    await subscription.cancel();
+  });
+
+  test("keeps claims within their token, whatever they hold", async ({ nats, setup }) => {
+    const key = await SigningKey.make();
+    const file = join(setup.folder, "keys");
+    writeFileSync(file, jwks(key));
+    setup.write(
+      policy(
+        `{ name: t, for: { kinds: [jwt] }, allow: [{ verbs: [publish], subjects: ["claimed.{claim.tenant}.>"] }] }`,
+      ),
+    );
+    const jwt = { AUTH_JWT_ISSUER: ISSUER, AUTH_JWT_AUDIENCE: AUDIENCE, AUTH_JWT_JWKS_FILE: file };
+    await using windshift = await startWindshift(nats.url, { ...setup.env, ...jwt });
+    await stream(as(windshift, root), "claimed");
+    const publish = async (tenant: unknown, subject: string): Promise<unknown> => {
+      const client = as(windshift, { token: await key.sign({ claims: { tenant } }) });
+      return client.publish(subject).then(
+        () => "OK",
+        (error: unknown) => (error as CallError).status,
+      );
+    };
+    expect(await publish("a", "claimed.a.x")).toBe("OK");
+    expect(await publish(["a", "b"], "claimed.b.x")).toBe("OK");
+    for (const tenant of ["*", ">", "a.b", "", "a ", "A", "{name}", null, undefined, { a: 1 }, ["*"], "b"]) {
+      expect([tenant, await publish(tenant, "claimed.a.x")]).toEqual([tenant, "PERMISSION_DENIED"]);
+    }
+  });
+
+  test("ends what is open when the right to it is taken away, and nothing else", async ({ nats, setup }) => {
+    const both = (...names: string[]) =>
+      policy(
+        `{ name: both, for: { principals: [${names.join(", ")}] }, allow: [{ verbs: [consume], streams: [taken], consumers: ["*"], subjects: ["taken.>"] }] }`,
+      );
+    setup.write(both("alice", "bob"));
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const owner = as(windshift, root);
+    await stream(owner, "taken");
+    for (const name of ["alice", "bob"]) await owner.ensureConsumer({ stream: "taken", name, subjects: ["taken.>"] });
+    const hers = await as(windshift, alice).subscribe("taken", "alice");
+    const his = await as(windshift, bob).subscribe("taken", "bob");
+    setup.write("version: 1\nrules: []\n");
+    await expect
+      .poll(() => setup.audit().filter(({ event }) => event === "changed"))
+      .toMatchObject([{ what: "the policy", refused: expect.stringContaining("rules: must be a list") }]);
+    setup.write(both("alice"));
+    expect(await his.ended).toMatchObject({ status: "PERMISSION_DENIED" });
+    await owner.publish("taken.a");
+    await hers.ackNow((await hers.event()).id);
+    expect(await hers.finish()).toBeUndefined();
+    const again = as(windshift, bob).subscribe("taken", "bob");
+    expect(await failure(again)).toMatchObject({ status: "PERMISSION_DENIED" });
+    expect(setup.audit()).toContainEqual(expect.objectContaining({ event: "changed", what: "the policy", rules: 2 }));
+  });
+
+  test("does not let one subscription settle what another one holds", async ({ nats, setup }) => {
+    const own = (name: string) =>
+      `{ name: ${name}, for: { principals: [${name}] }, allow: [{ verbs: [consume], streams: [held], consumers: [${name}], subjects: ["held.>"] }] }`;
+    setup.write(policy(own("alice"), own("bob")));
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const owner = as(windshift, root);
+    await stream(owner, "held");
+    for (const name of ["alice", "bob"]) {
+      await owner.ensureConsumer({ stream: "held", name, subjects: [`held.${name}`] });
+    }
+    const [hers, his] = [
+      await as(windshift, alice).subscribe("held", "alice"),
+      await as(windshift, bob).subscribe("held", "bob"),
+    ];
+    const id = await owner.publish("held.alice");
+    await hers.event();
+    his.ack(id);
+    expect(await his.confirmation()).toEqual({ ids: [], invalidIds: [id], temporaryFailedIds: [] });
+    await hers.ackNow(id);
+    await Promise.all([hers.cancel(), his.cancel()]);
+  });
+
+  test("sets limits for whom it names, which change with it", async ({ nats, setup }) => {
+    const limited = (limits: string) =>
+      policy(
+        `{ name: l, for: { principals: [alice] }, limits: { ${limits} }, allow: [
+          { verbs: [consume], streams: [limited], consumers: ["*"], subjects: ["limited.>"] },
+          { verbs: [publish], subjects: ["limited.>"] }] }`,
+      );
+    setup.write(limited("open-subscriptions: 1"));
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const [owner, hers] = [as(windshift, root), as(windshift, alice)];
+    await stream(owner, "limited");
+    await owner.ensureConsumer({ stream: "limited", name: "c", subjects: ["limited.>"] });
+    const first = await hers.subscribe("limited", "c");
+    expect(await failure(hers.subscribe("limited", "c"))).toMatchObject({
+      status: "RESOURCE_EXHAUSTED",
+      reason: "LIMIT_EXCEEDED",
+      message: "the limit of 1 subscriptions at a time is reached",
+    });
+    const [a, b] = [await owner.subscribe("limited", "c"), await owner.subscribe("limited", "c")];
+    setup.write(limited("open-subscriptions: 2"));
+    await expect.poll(() => setup.audit().filter(({ event }) => event === "changed").length).toBe(1);
+    const second = await hers.subscribe("limited", "c");
+    expect(await failure(hers.subscribe("limited", "c"))).toMatchObject({ reason: "LIMIT_EXCEEDED" });
+    for (const each of [first, second, a, b]) await each.cancel();
+  });
+
+  test("of which administrative calls are audited, with who made them and what came of it", async ({ nats, setup }) => {
+    setup.write(policy());
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const owner = as(windshift, root);
+    await stream(owner, "audited");
+    await failure(owner.deleteConsumer({ stream: "audited", id: "none" }));
+    await owner.publish("audited.a", "payload");
+    const lines = setup.audit().filter(({ event }) => event === "administered");
+    expect(lines).toMatchObject([
+      {
+        principal: "root",
+        method: "windshift.events.v1alpha1.EventsService/EnsureStream",
+        what: { verb: "ensure-stream", stream: "audited", subjects: ["audited.>"] },
+        code: "OK",
+      },
+      { what: { verb: "delete-consumer", stream: "audited", consumer: "none" }, code: "NOT_FOUND" },
+    ]);
+    expect(JSON.stringify(setup.audit())).not.toContain("payload");
+  });
+
+  test("with faults keeps the server from starting", async ({ nats, setup }) => {
+    setup.write("version: 1\nrules: [{ name: a, for: everyone, allow: all }]\n");
+    await expect(startWindshift(nats.url, setup.env)).rejects.toThrow(/^AUTH_POLICY_FILE=.*rules\[0\].allow/s);
+  });
+});
