@@ -29,8 +29,11 @@ export interface DeliveredEvent extends StoredEvent {
 const PLAIN_TOKENS = 4;
 const DOMAIN_TOKENS = 6;
 const MAX_PLAIN_DOTS = 8;
-/** Where the dots of the subject at hand are. */
-const dots: number[] = [];
+/** Deliveries of a consumer differ in nothing before the attempt: how the last subject began, and the dots after that. */
+let lastBegin = "";
+let lastDots = 0;
+/** Where the attempt ends, and each of the four numbers after it. */
+const ends = [0, 0, 0, 0, 0];
 
 /**
  * Reads a delivered message. The reply subject says where it comes from:
@@ -39,15 +42,15 @@ const dots: number[] = [];
  */
 export function readEvent(message: NatsMessage): DeliveredEvent {
   const ackSubject = message.reply;
-  const first = findDots(ackSubject);
+  const attempt = findNumbers(ackSubject);
   const headers = decodeHeaders(message);
   return {
-    id: digitsBetween(ackSubject, dots[first]! + 1, dots[first + 1]!),
+    id: digitsBetween(ackSubject, ends[0]! + 1, ends[1]!),
     subject: message.subject,
     headers,
-    publishedAt: headers.publishedAt ?? storedAt(ackSubject.slice(dots[first + 2]! + 1, dots[first + 3])),
+    publishedAt: headers.publishedAt ?? storedAt(ackSubject.slice(ends[2]! + 1, ends[3])),
     payload: message.payload,
-    attempt: digitsBetween(ackSubject, dots[first - 1]! + 1, dots[first]!),
+    attempt: digitsBetween(ackSubject, attempt, ends[0]!),
     ackSubject,
     bytes: message.size,
   };
@@ -67,16 +70,36 @@ export function readStoredEvent(message: StoredMessage): StoredEvent {
 
 /** How many events the consumer had not delivered yet when it delivered this one; `ackSubject` is that of `readEvent`. */
 export function waitingBehind(ackSubject: string): number {
-  const first = findDots(ackSubject);
-  return digitsBetween(ackSubject, dots[first + 3]! + 1, dots[first + 4] ?? ackSubject.length);
+  findNumbers(ackSubject);
+  return digitsBetween(ackSubject, ends[3]! + 1, ends[4]!);
 }
 
-/** Fills `dots`; returns which of them comes after the attempt. */
-function findDots(text: string): number {
-  dots.length = 0;
-  for (let at = text.indexOf("."); at >= 0; at = text.indexOf(".", at + 1)) dots.push(at);
-  return dots.length > MAX_PLAIN_DOTS ? DOMAIN_TOKENS : PLAIN_TOKENS;
+/** Fills `ends`; returns where the attempt begins. */
+function findNumbers(text: string): number {
+  if (lastBegin !== "" && text.startsWith(lastBegin) && findDots(text, lastBegin.length) === lastDots) {
+    return lastBegin.length;
+  }
+  let tokens = findDots(text, 0) > MAX_PLAIN_DOTS ? DOMAIN_TOKENS : PLAIN_TOKENS;
+  let begin = 0;
+  for (; tokens > 0 && begin < text.length; begin++) if (text.charCodeAt(begin) === DOT) tokens -= 1;
+  lastBegin = text.slice(0, begin);
+  lastDots = findDots(text, begin);
+  return begin;
 }
+
+/** Fills `ends` with the first dots from `from` on; returns how many there are. */
+function findDots(text: string, from: number): number {
+  let found = 0;
+  for (let at = from; at < text.length; at++) {
+    if (text.charCodeAt(at) !== DOT) continue;
+    if (found < ends.length) ends[found] = at;
+    found += 1;
+  }
+  for (let n = found; n < ends.length; n++) ends[n] = text.length;
+  return found;
+}
+
+const DOT = 46;
 
 /** Nanoseconds since the epoch. */
 function storedAt(time: string): Timestamp {

@@ -4,10 +4,11 @@
  *
  * The block is built as one string and read line by line from the bytes.
  */
+import { LastText } from "../last-text.ts";
 import { HeaderLines, type NatsMessage } from "../nats/message.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
 import { AttributeReader, type Attributes } from "./attributes.ts";
-import { type Timestamp, formatTimestamp, parseTimestamp } from "./timestamp.ts";
+import { type Timestamp, formatTimestamp, readTimestamp } from "./timestamp.ts";
 
 /** What is stored of an event beside its payload. */
 export interface EventHeaders extends TraceContext {
@@ -39,9 +40,18 @@ export function dataTypeOf(typeUrl: string): string {
   return lastDataType;
 }
 
+/** The same for those that are read. */
+let lastStoredType = "";
+let lastStoredUrl = TYPE_PREFIX;
+
 /** The type URL of a stored type; empty where none was stored. */
 export function typeUrlOf(dataType: string | undefined): string {
-  return dataType === undefined ? "" : TYPE_PREFIX + dataType;
+  if (dataType === undefined) return "";
+  if (dataType !== lastStoredType) {
+    lastStoredType = dataType;
+    lastStoredUrl = TYPE_PREFIX + dataType;
+  }
+  return lastStoredUrl;
 }
 
 /**
@@ -104,6 +114,17 @@ const NO_HEADERS: EventHeaders = {
   attributes: undefined,
 };
 
+const dataTypes = new LastText();
+const traceStates = new LastText();
+
+function readDataType(bytes: Buffer, start: number, end: number): string {
+  return dataTypes.decode(bytes, start, end);
+}
+
+function readTraceState(bytes: Buffer, start: number, end: number): string {
+  return traceStates.decode(bytes, start, end);
+}
+
 /** What a stored message says of itself; names are compared without case, of a repeated one the first counts. */
 export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeaders {
   if (message.headers === undefined) return NO_HEADERS;
@@ -112,11 +133,11 @@ export function decodeHeaders(message: Pick<NatsMessage, "headers">): EventHeade
   let ownKey: string | undefined;
   const lines = new HeaderLines(message.headers);
   while (lines.next()) {
-    if (lines.is("ws-data-type")) found.dataType ??= lines.value;
-    else if (lines.is("ws-published-time")) found.publishedAt ??= parseTimestamp(lines.value);
+    if (lines.is("ws-data-type")) found.dataType ??= lines.read(readDataType);
+    else if (lines.is("ws-published-time")) found.publishedAt ??= lines.read(readTimestamp);
     else if (lines.is("nats-msg-id")) found.idempotencyKey ??= lines.value;
     else if (lines.is("ws-trace-parent")) found.traceParent ??= lines.value;
-    else if (lines.is("ws-trace-state")) found.traceState ??= lines.value;
+    else if (lines.is("ws-trace-state")) found.traceState ??= lines.read(readTraceState);
     else if (lines.is("ws-replay-consumer")) found.replayConsumer ??= lines.value;
     // NATS strips the other one from an event that was scheduled, and that of a replay is its own.
     else if (lines.is("ws-idempotency-key")) ownKey ??= lines.value;

@@ -2,6 +2,7 @@
  * Points in time to the nanosecond, as events carry them: a JavaScript Date would lose all but milliseconds. Written as
  * RFC 3339 with trailing zeros cut, in UTC; read with any offset, as other writers use their local zone.
  */
+import { Buffer } from "node:buffer";
 
 /** Seconds since the epoch (before it: negative) and nanoseconds from 0 to 999,999,999. */
 export interface Timestamp {
@@ -50,45 +51,56 @@ const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,}))?(?
 const DAYS_IN_MONTH = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /** Hot path: most times that follow each other are of the same day, and written as we do. */
-let lastDay = "";
+const lastDay = Buffer.from("1970-01-01T");
+const DAY_LENGTH = lastDay.length;
 let lastDaySeconds = 0;
 
 /** Undefined for what is not RFC 3339 within the years 1 to 9999. */
 export function parseTimestamp(text: string): Timestamp | undefined {
-  const usual = lastDay !== "" && text.startsWith(lastDay) ? parseOnDay(text, lastDaySeconds) : undefined;
+  const bytes = Buffer.from(text);
+  return readTimestamp(bytes, 0, bytes.length);
+}
+
+/** The same of the text in `[start, end)`. */
+export function readTimestamp(bytes: Buffer, start: number, end: number): Timestamp | undefined {
+  const usual = isOnLastDay(bytes, start) ? readOnDay(bytes, start, end, lastDaySeconds) : undefined;
   if (usual !== undefined) return usual;
-  const time = parseAny(text);
-  const sinceMidnight = time === undefined ? undefined : parseOnDay(text, 0);
+  const time = parseAny(bytes.toString("utf8", start, end));
+  const sinceMidnight = time === undefined ? undefined : readOnDay(bytes, start, end, 0);
   if (sinceMidnight !== undefined) {
-    lastDay = text.slice(0, DAY_LENGTH);
+    bytes.copy(lastDay, 0, start, start + DAY_LENGTH);
     lastDaySeconds = time!.seconds - sinceMidnight.seconds;
   }
   return time;
 }
 
-const DAY_LENGTH = "2026-11-21T".length;
+function isOnLastDay(bytes: Buffer, start: number): boolean {
+  for (let n = 0; n < DAY_LENGTH; n++) if (bytes[start + n] !== lastDay[n]) return false;
+  return true;
+}
+
 const LETTER_Z = 90;
 const COLON = 58;
 const DOT = 46;
 
 /** `10:09:44.23Z` after whatever day, which begins at `daySeconds`; undefined for what is written otherwise. */
-function parseOnDay(text: string, daySeconds: number): Timestamp | undefined {
-  const hours = twoDigits(text, 11);
-  const minutes = twoDigits(text, 14);
-  const seconds = twoDigits(text, 17);
-  const end = text.length - 1;
+function readOnDay(bytes: Buffer, start: number, end: number, daySeconds: number): Timestamp | undefined {
+  const hours = twoDigits(bytes, start + 11);
+  const minutes = twoDigits(bytes, start + 14);
+  const seconds = twoDigits(bytes, start + 17);
+  const length = end - start - 1;
   const isUsual =
-    text.charCodeAt(13) === COLON &&
-    text.charCodeAt(16) === COLON &&
+    bytes[start + 13] === COLON &&
+    bytes[start + 16] === COLON &&
     hours < 24 &&
     minutes < 60 &&
     seconds < 60 &&
-    text.charCodeAt(end) === LETTER_Z &&
-    (end === 19 || (text.charCodeAt(19) === DOT && end > 20 && end < 30));
+    bytes[end - 1] === LETTER_Z &&
+    (length === 19 || (bytes[start + 19] === DOT && length > 20 && length < 30));
   if (!isUsual) return undefined;
   let nanos = 0;
   for (let at = 20; at < 29; at++) {
-    const digit = at < end ? text.charCodeAt(at) - ZERO : 0;
+    const digit = at < length ? bytes[start + at]! - ZERO : 0;
     if (digit < 0 || digit > 9) return undefined;
     nanos = nanos * 10 + digit;
   }
@@ -96,9 +108,9 @@ function parseOnDay(text: string, daySeconds: number): Timestamp | undefined {
 }
 
 /** NaN for what are no digits. */
-function twoDigits(text: string, at: number): number {
-  const tens = text.charCodeAt(at) - ZERO;
-  const ones = text.charCodeAt(at + 1) - ZERO;
+function twoDigits(bytes: Buffer, at: number): number {
+  const tens = bytes[at]! - ZERO;
+  const ones = bytes[at + 1]! - ZERO;
   return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : NaN;
 }
 

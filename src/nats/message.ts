@@ -98,11 +98,17 @@ export class HeaderLines {
 
   /** The value without the ASCII blanks around it. */
   get value(): string {
+    return this.read(decodeText);
+  }
+
+  /** What `read` makes of the bytes of the value, which are those of `block` in `[start, end)`. */
+  read<T>(read: (block: Buffer, start: number, end: number) => T): T {
     const block = this.#block;
-    let [from, to] = [this.#colon + 1, this.#stop];
+    let from = this.#colon + 1;
+    let to = this.#stop;
     while (from < to && isBlank(block[from]!)) from += 1;
     while (to > from && isBlank(block[to - 1]!)) to -= 1;
-    return block.toString("utf8", from, to);
+    return read(block, from, to);
   }
 }
 
@@ -116,6 +122,10 @@ export function digitsBetween(text: string, start: number, end: number): number 
     number = number * 10 + digit;
   }
   return number;
+}
+
+function decodeText(block: Buffer, start: number, end: number): string {
+  return block.toString("utf8", start, end);
 }
 
 function isBlank(byte: number): boolean {

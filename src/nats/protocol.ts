@@ -7,6 +7,7 @@
  * bytes is lost, and with it the connection: it throws a {@link ProtocolError}.
  */
 import { Buffer } from "node:buffer";
+import { LastText } from "../last-text.ts";
 import type { NatsMessage } from "./message.ts";
 
 /** The bytes are none that nats-server sends. */
@@ -153,6 +154,8 @@ export class ProtocolReader {
   }
 }
 
+const subjects = new LastText();
+
 /** A message where the socket brought it: nothing is copied or decoded before somebody asks. */
 export class IncomingMessage implements NatsMessage {
   readonly size: number;
@@ -190,7 +193,7 @@ export class IncomingMessage implements NatsMessage {
   }
 
   get subject(): string {
-    return this.#bytes.toString("utf8", this.#subject, this.#subjectEnd);
+    return subjects.decode(this.#bytes, this.#subject, this.#subjectEnd);
   }
 
   get reply(): string {

@@ -4,6 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { fieldError } from "../../errors.ts";
+import { LastBytes } from "../../last-text.ts";
 import {
   type AnyMessage,
   type SecondsAndNanos,
@@ -415,14 +416,17 @@ function attributeSize(name: string, value: string): number {
   return fieldSize(Buffer.byteLength(name)) + fieldSize(Buffer.byteLength(value));
 }
 
+const subjects = new LastBytes();
+const typeUrls = new LastBytes();
+
 /** An event as field 1 of what holds it: `EventsResponse`, `EventsResponse.Events`, `ReadEventsResponse`, `GetEventResponse`. */
 export function encodeEvent(event: EventMessage): Uint8Array {
-  const subjectSize = Buffer.byteLength(event.subject);
+  const subject = subjects.encode(event.subject);
   const stamp = timeSize(event.timestamp);
   const key = textSize(event.idempotencyKey);
   const parent = textSize(event.traceParent);
   const state = textSize(event.traceState);
-  const typeUrl = Buffer.byteLength(event.typeUrl);
+  const typeUrl = typeUrls.encode(event.typeUrl);
   const { value } = event;
   const headers =
     fieldSize(stamp) +
@@ -430,11 +434,12 @@ export function encodeEvent(event: EventMessage): Uint8Array {
     (parent < 0 ? 0 : fieldSize(parent)) +
     (state < 0 ? 0 : fieldSize(state)) +
     (event.attributes === undefined ? 0 : attributesSize(event.attributes));
-  const any = (typeUrl === 0 ? 0 : fieldSize(typeUrl)) + (value.length === 0 ? 0 : fieldSize(value.length));
+  const any =
+    (typeUrl.length === 0 ? 0 : fieldSize(typeUrl.length)) + (value.length === 0 ? 0 : fieldSize(value.length));
   const size =
     1 +
     varintSize(event.id) +
-    fieldSize(subjectSize) +
+    fieldSize(subject.length) +
     fieldSize(headers) +
     fieldSize(any) +
     (event.deliveryAttempt === 0 ? 0 : 1 + varintSize(event.deliveryAttempt));
@@ -442,7 +447,7 @@ export function encodeEvent(event: EventMessage): Uint8Array {
   writer.header(10, size);
   writer.varint(8);
   writer.uint64(event.id);
-  writer.string(18, event.subject, subjectSize);
+  writer.raw(18, subject);
   writer.header(26, headers);
   writeTime(writer, 10, event.timestamp, stamp);
   if (key >= 0) writer.string(18, event.idempotencyKey!, key);
@@ -454,7 +459,7 @@ export function encodeEvent(event: EventMessage): Uint8Array {
     writer.string(18, value, Buffer.byteLength(value));
   }
   writer.header(34, any);
-  if (typeUrl > 0) writer.string(10, event.typeUrl, typeUrl);
+  if (typeUrl.length > 0) writer.raw(10, typeUrl);
   if (value.length > 0) writer.raw(18, value);
   if (event.deliveryAttempt > 0) {
     writer.varint(40);

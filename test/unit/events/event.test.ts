@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readEvent } from "../../../src/events/event.ts";
+import { readEvent, waitingBehind } from "../../../src/events/event.ts";
 import type { NatsMessage } from "../../../src/nats/message.ts";
 
 function delivered(reply: string, headers?: string): NatsMessage {
@@ -38,6 +39,61 @@ describe("where a delivery comes from is read from its reply subject", () => {
       bytes: 0,
     });
   });
+});
+
+test("what was delivered before changes nothing", () => {
+  const token = fc.constantFrom("1", "2", "12", "orders", "a-b");
+  const count = fc.constantFrom("1", "7", "42", "9007199254740991");
+  const domain = fc.option(fc.tuple(token, token), { nil: [] as const });
+  const subject = fc
+    .record({
+      domain,
+      source: fc.tuple(token, token),
+      numbers: fc.tuple(count, count, count),
+      pending: count,
+      random: token,
+    })
+    .map(({ domain, source, numbers, pending, random }) => ({
+      reply: [
+        "$JS.ACK",
+        ...domain,
+        ...source,
+        ...numbers,
+        "1700000000123456789",
+        pending,
+        ...(domain.length > 0 ? [random] : []),
+      ].join("."),
+      attempt: Number(numbers[0]),
+      id: Number(numbers[1]),
+      waiting: Number(pending),
+    }));
+  const broken = fc.constantFrom(
+    "",
+    "$JS",
+    "$JS.ACK",
+    "$JS.ACK.1.2",
+    "$JS.ACK.1.2.",
+    "$JS.ACK.1.2.7",
+    "$JS.ACK.orders.orders.x.1",
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(subject, broken), { maxLength: 20 }), (deliveries) => {
+      for (const each of deliveries) {
+        const reply = typeof each === "string" ? each : each.reply;
+        const { attempt, id, publishedAt } = readEvent(delivered(reply));
+        if (typeof each === "string") {
+          expect(id + attempt).toBeNaN();
+          continue;
+        }
+        expect({ attempt, id, waiting: waitingBehind(reply) }).toEqual({
+          attempt: each.attempt,
+          id: each.id,
+          waiting: each.waiting,
+        });
+        expect(publishedAt).toEqual({ seconds: 1_700_000_000, nanos: 123_456_789 });
+      }
+    }),
+  );
 });
 
 describe("an event was published", () => {

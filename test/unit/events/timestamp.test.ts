@@ -7,6 +7,7 @@ import {
   isValidTimestamp,
   now,
   parseTimestamp,
+  readTimestamp,
 } from "../../../src/events/timestamp.ts";
 
 const timestamp = fc.record({
@@ -46,6 +47,20 @@ test("what was read before changes nothing", () => {
         if (!alone.has(each)) alone.set(each, parseTimestamp(each));
       }
       expect(texts.map(parseTimestamp)).toEqual(texts.map((each) => alone.get(each)));
+    }),
+  );
+});
+
+test("what lies around it changes nothing", () => {
+  const text = fc.oneof(
+    timestamp.map(formatTimestamp),
+    fc.constantFrom("2026-11-21T10:09:44", "2026-11-21", "", "2026-11-21T10:09:44.5+01:00"),
+  );
+  fc.assert(
+    fc.property(text, fc.constantFrom("", "2026-11-21T10:09:44Z", "55Z", ".5Z"), (each, around) => {
+      const bytes = Buffer.from(around + each + around);
+      const [start, end] = [around.length, around.length + each.length];
+      expect(readTimestamp(bytes, start, end)).toEqual(parseTimestamp(each));
     }),
   );
 });
