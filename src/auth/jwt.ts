@@ -1,6 +1,7 @@
 /** Tokens that an issuer has signed (RFC 7519): who signed them, for whom, until when, and what they say of their holder. */
 import { type JWTPayload, type JWTVerifyGetKey, errors, jwtVerify } from "jose";
 import { WindshiftError } from "../errors.ts";
+import { claimOf } from "./claim.ts";
 import { type Credential, isPrincipalName, unauthenticated } from "./credential.ts";
 import type { KeySource } from "./keys.ts";
 
@@ -105,17 +106,6 @@ function unavailable(): WindshiftError {
     outcome: "not_stored",
     retryAfterMs: RETRY_AFTER_MS,
   });
-}
-
-/** A claim by its whole name, or by the way to it: `realm_access.roles`. */
-function claimOf(payload: JWTPayload, name: string): unknown {
-  if (Object.hasOwn(payload, name)) return payload[name];
-  let value: unknown = payload;
-  for (const part of name.split(".")) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, part)) return undefined;
-    value = (value as Readonly<Record<string, unknown>>)[part];
-  }
-  return value;
 }
 
 /** Undefined where it is neither a list of texts nor one text. */

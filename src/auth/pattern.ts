@@ -6,9 +6,10 @@
  * denied: an allowed pattern vanishes with it, a denied one takes any token in its place.
  */
 import { isFilter, isName } from "../names.ts";
+import { claimOf } from "./claim.ts";
 import type { Principal } from "./principal.ts";
 
-/** A reference to the principal's name, or to one of its claims by the claim's whole name. */
+/** A reference to the principal's name, or to one of its claims. */
 type Reference = { readonly of: "name" } | { readonly of: "claim"; readonly claim: string };
 
 /** A pattern as the policy has it: texts with references between them, one less than texts. */
@@ -87,7 +88,7 @@ function valuesOf(reference: Reference, principal: Principal): readonly unknown[
 
 /** The values of a claim, of an array each; undefined where the principal has no such claim, or null. */
 export function claimValues({ claims }: Principal, claim: string): readonly unknown[] | undefined {
-  const value = Object.hasOwn(claims, claim) ? claims[claim] : undefined;
+  const value = claimOf(claims, claim);
   if (value === undefined || value === null) return undefined;
   return Array.isArray(value) ? value : [value];
 }

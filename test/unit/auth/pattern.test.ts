@@ -62,13 +62,24 @@ describe("a claim in a pattern", () => {
     expect(filled("a.{claim.t}.>", who, "deny")).toEqual(denied);
   });
 
-  test("is looked for by its whole name, and never on the prototype", () => {
-    expect(filled("{claim.https://a.example/b.c}", principal({ "https://a.example/b.c": "x" }), "allow")).toEqual([
-      "x",
-    ]);
-    expect(filled("{claim.a.b}", principal({ a: { b: "x" } }), "allow")).toBeUndefined();
-    for (const name of ["constructor", "toString", "__proto__", "hasOwnProperty"])
-      expect(filled(`{claim.${name}}`, principal({}), "allow")).toBeUndefined();
+  test.for<readonly [string, object, unknown]>([
+    ["t", { t: "x" }, "x"],
+    ["https://a.example/b.c", { "https://a.example/b.c": "x" }, "x"],
+    ["org.tenant", { org: { tenant: "x" } }, "x"],
+    ["org.tenant", { "org.tenant": "x", org: { tenant: "y" } }, "x"],
+    ["kubernetes.io.namespace", { "kubernetes.io": { namespace: "x" } }, "x"],
+    ["kubernetes.io.namespace", { kubernetes: { io: { namespace: "y" } }, "kubernetes.io": { namespace: "x" } }, "x"],
+    ["kubernetes.io.namespace", { kubernetes: { io: { namespace: "x" } }, "kubernetes.io": { pod: "y" } }, "x"],
+    ["org.tenant", { org: "x" }, undefined],
+    ["org.tenant", { tenant: "x" }, undefined],
+    ["org.tenant", { org: null }, undefined],
+    ["constructor", {}, undefined],
+    ["toString.name", {}, undefined],
+    ["__proto__", {}, undefined],
+    ["org.constructor.name", { org: {} }, undefined],
+  ])("is found by its name or the way to it, and never on a prototype: %s in %o", ([name, claims, value]) => {
+    const expected = value === undefined ? undefined : [value];
+    expect(filled(`{claim.${name}}`, principal(claims as Principal["claims"]), "allow")).toEqual(expected);
   });
 
   test("may be a part of a token; where that cannot be, a denial takes the whole token", () => {
