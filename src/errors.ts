@@ -35,6 +35,7 @@ export const REASONS = [
   "CONFIGURATION_REFUSED",
   "NOT_ENABLED",
   "NATS_TOO_OLD",
+  "CONSUMER_RESET",
   "VALUE_UNREADABLE",
   // A limit is reached.
   "EVENT_TOO_LARGE",

@@ -5,6 +5,7 @@
  * Whatever changes or destroys something says so in the log, with what it was and whom it came from.
  */
 import { AdminConsumers, type AdminConsumersDependencies } from "./consumers.ts";
+import { ConsumerReset } from "./reset.ts";
 import { AdminStores } from "./stores.ts";
 import { AdminStreams } from "./streams.ts";
 
@@ -12,12 +13,14 @@ import { AdminStreams } from "./streams.ts";
 export class Admin {
   readonly streams: AdminStreams;
   readonly consumers: AdminConsumers;
+  readonly reset: ConsumerReset;
   readonly stores: AdminStores;
 
   constructor(dependencies: AdminConsumersDependencies) {
     const { api, logger } = dependencies;
     this.streams = new AdminStreams(api, logger);
     this.consumers = new AdminConsumers(dependencies);
+    this.reset = new ConsumerReset(dependencies);
     this.stores = new AdminStores(api, logger);
   }
 }

@@ -118,7 +118,7 @@ export class AdminConsumers {
 }
 
 /** Throws where a consumer cannot have these names. */
-function checkNames(stream: string, id: string): void {
+export function checkNames(stream: string, id: string): void {
   checkName("stream", stream);
   checkName("id", id);
 }

@@ -8,6 +8,7 @@ import { type Purge, deleteStream, namesAfter, purgeStream } from "../nats/manag
 import type { AdminCall, AdminLogger, Listed } from "./call.ts";
 import { listed } from "./call.ts";
 import { type StreamDescription, describeStream } from "./describe-stream.ts";
+import { interruptedResets } from "./kept-settings.ts";
 import { type Page, type PageRequest, listPage } from "./paging.ts";
 import { storeOf } from "./stores.ts";
 
@@ -20,6 +21,13 @@ export interface PurgeSpec {
     | { readonly kind: "all" }
     | { readonly kind: "before"; readonly id: bigint }
     | { readonly kind: "keep"; readonly count: bigint };
+}
+
+/** What there is to know of a stream. */
+export interface StreamReport {
+  readonly stream: StreamDescription;
+  /** Consumers that `reset.ts` has deleted and not made again. */
+  readonly interruptedResets: readonly string[];
 }
 
 /** A stream that was deleted. */
@@ -58,9 +66,12 @@ export class AdminStreams {
   }
 
   /** Rejects with STREAM_NOT_FOUND where there is none. */
-  async get(stream: string, call: AdminCall): Promise<StreamDescription> {
+  async get(stream: string, call: AdminCall): Promise<StreamReport> {
     checkName("stream", stream);
-    return this.#api.inTurn(call, async () => describeStream(await this.#find(stream, call)));
+    return this.#api.inTurn(call, async () => {
+      const info = await this.#find(stream, call);
+      return { stream: describeStream(info), interruptedResets: await interruptedResets(this.#api, info, call) };
+    });
   }
 
   /** Removes the stream, its events and its consumers. */

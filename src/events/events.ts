@@ -56,7 +56,18 @@ export class Events implements Disposable {
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */
   async subscribe(spec: SubscriptionSpec, listener: SubscriptionListener, call: ApiCall): Promise<Subscription> {
     const context = { ...this.#dependencies, monitor: this.#monitor };
-    return context.api.inTurn(call, async () => Subscription.open(context, spec, listener, call));
+    const { api, open } = context;
+    return api.inTurn(call, async () => {
+      open.refuseDuringReset(spec.stream, spec.consumer);
+      const subscription = await Subscription.open(context, spec, listener, call);
+      try {
+        open.refuseDuringReset(spec.stream, spec.consumer);
+      } catch (error) {
+        await subscription.close();
+        throw error;
+      }
+      return subscription;
+    });
   }
 
   [Symbol.dispose](): void {

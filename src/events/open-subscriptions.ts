@@ -3,6 +3,7 @@
  * stored: who does not answer in time is missing.
  */
 import type { WindshiftError } from "../errors.ts";
+import { resetError } from "../nats/consumer-reset.ts";
 import type { Peers } from "../nats/peers.ts";
 
 /** A subscription of this server while it is open. */
@@ -37,6 +38,11 @@ export interface SubscriptionReport {
 }
 
 const SUBSCRIPTIONS = "subscriptions";
+const RESETS = "consumer-resets";
+/** A server that dies in the middle of a reset keeps subscribers away no longer than this. */
+const MAX_RESET_MS = 30_000;
+/** Resets under way that are known at once; of more, subscribers are not kept away. */
+const MAX_RESETS = 1_000;
 /** One server tells of no more, and neither do all together. */
 const MAX_REPORTED = 1_000;
 
@@ -50,14 +56,29 @@ interface Answer {
   readonly subscriptions: readonly Omit<ReportedSubscription, "server">[];
 }
 
+interface ResetNotice extends Question {
+  /** Who says it. */
+  readonly server: string;
+  readonly isOver: boolean;
+}
+
+interface ResetAnswer {
+  readonly server: string;
+  readonly ended: number;
+}
+
 /** Knows the subscriptions of this server, and asks for those of the others. */
 export class OpenSubscriptions {
   readonly #peers: Peers;
+  readonly #instance: string;
   readonly #open = new Set<OpenSubscription>();
+  /** Consumers that are being reset, each with when that is over at the latest. */
+  readonly #resets = new Map<string, number>();
 
   /** `instance` names this server among all. */
   constructor(peers: Peers, instance: string) {
     this.#peers = peers;
+    this.#instance = instance;
     peers.serve(SUBSCRIPTIONS, (body) => {
       if (!isQuestion(body)) return undefined;
       const subscriptions = this.#of(body).slice(0, MAX_REPORTED);
@@ -65,6 +86,12 @@ export class OpenSubscriptions {
         server: instance,
         subscriptions: subscriptions.map(({ client, openedMs, window, held }) => ({ client, openedMs, window, held })),
       } satisfies Answer;
+    });
+    peers.serve(RESETS, (body) => {
+      if (!isNotice(body)) return undefined;
+      // Our own word comes back from NATS, and we have acted on it already.
+      const ended = body.server === instance ? 0 : this.#noteReset(body);
+      return { server: instance, ended } satisfies ResetAnswer;
     });
   }
 
@@ -86,6 +113,47 @@ export class OpenSubscriptions {
     return { subscriptions, servers: answers.length };
   }
 
+  /**
+   * Ends all subscriptions to a consumer, and keeps new ones away until `endReset`. Returns how many ended, on the servers
+   * that have answered. Throws CONSUMER_RESET while it is being reset already.
+   */
+  async beginReset(stream: string, consumer: string): Promise<number> {
+    this.refuseDuringReset(stream, consumer);
+    const notice: ResetNotice = { server: this.#instance, stream, consumer, isOver: false };
+    const here = this.#noteReset(notice);
+    try {
+      const answers = (await this.#peers.ask(RESETS, notice)).filter(isResetAnswer);
+      return answers.reduce((sum, { ended }) => sum + ended, here);
+    } catch (error) {
+      this.#noteReset({ ...notice, isOver: true });
+      throw error;
+    }
+  }
+
+  /** Lets subscribers in again. Whoever has not heard of the beginning ends its subscriptions now. */
+  async endReset(stream: string, consumer: string): Promise<void> {
+    const notice: ResetNotice = { server: this.#instance, stream, consumer, isOver: true };
+    this.#noteReset(notice);
+    // Who does not hear of it lets them in when the time is over.
+    await this.#peers.ask(RESETS, notice).catch(() => undefined);
+  }
+
+  /** Throws CONSUMER_RESET while a consumer is being reset. */
+  refuseDuringReset(stream: string, consumer: string): void {
+    if ((this.#resets.get(keyOf({ stream, consumer })) ?? 0) > performance.now()) throw resetError(stream, consumer);
+  }
+
+  /** Returns how many subscriptions ended. */
+  #noteReset(notice: ResetNotice): number {
+    const now = performance.now();
+    for (const [key, until] of this.#resets) if (until <= now) this.#resets.delete(key);
+    if (notice.isOver) this.#resets.delete(keyOf(notice));
+    else if (this.#resets.size < MAX_RESETS) this.#resets.set(keyOf(notice), now + MAX_RESET_MS);
+    const open = this.#of(notice);
+    for (const subscription of open) subscription.abort(resetError(notice.stream, notice.consumer));
+    return open.length;
+  }
+
   #of({ stream, consumer }: Question): OpenSubscription[] {
     return [...this.#open].filter((each) => each.stream === stream && each.consumer === consumer);
   }
@@ -104,4 +172,18 @@ function isAnswer(body: unknown): body is Answer {
 function isReported(one: unknown): boolean {
   const { client, openedMs, window, held } = (one ?? {}) as Partial<ReportedSubscription>;
   return typeof client === "string" && [openedMs, window, held].every(Number.isSafeInteger);
+}
+
+function isNotice(body: unknown): body is ResetNotice {
+  const { server, isOver } = (body ?? {}) as Partial<ResetNotice>;
+  return isQuestion(body) && typeof server === "string" && typeof isOver === "boolean";
+}
+
+function isResetAnswer(body: unknown): body is ResetAnswer {
+  const { server, ended } = (body ?? {}) as Partial<ResetAnswer>;
+  return typeof server === "string" && Number.isSafeInteger(ended);
+}
+
+function keyOf({ stream, consumer }: Question): string {
+  return `${stream} ${consumer}`;
 }

@@ -17,6 +17,7 @@ import { checkName } from "../names.ts";
 import type { Advisories } from "../nats/advisories.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
+import { resetMark } from "../nats/consumer-reset.ts";
 import { type NatsMessage, statusCode } from "../nats/message.ts";
 import { Pull, type PullMonitor, groupOf, hasLeader } from "../nats/pull.ts";
 import { milliseconds, nanoseconds } from "../nats/units.ts";
@@ -193,6 +194,7 @@ export class Subscription implements OpenSubscription {
         stream,
         consumer,
         created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
+        resetMark: resetMark(config),
         group: groupOf(info.cluster),
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),
         window: Number(spec.maxProcessingBytes || Infinity),

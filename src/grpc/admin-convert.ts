@@ -8,6 +8,7 @@ import type { ConsumerDescription } from "../admin/describe-consumer.ts";
 import type { StreamDescription } from "../admin/describe-stream.ts";
 import type { Page, PageRequest } from "../admin/paging.ts";
 import type { Replication } from "../admin/replication.ts";
+import type { ResetResult, ResetSpec } from "../admin/reset.ts";
 import type { StoreDescription } from "../admin/stores.ts";
 import type { PurgeSpec } from "../admin/streams.ts";
 import type { WindshiftError } from "../errors.ts";
@@ -22,6 +23,8 @@ import {
   type GetConsumerResponseSchema,
   type PurgeStreamRequest,
   type ReplicationSchema,
+  type ResetConsumerRequest,
+  type ResetConsumerResponseSchema,
   type StoreSchema,
   type StreamSchema,
   Stream_Retention as Retention,
@@ -35,7 +38,7 @@ import {
   type EnsureStreamRequest_StreamSourceSchema,
   type StreamPointerSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
-import { required, toDuration } from "./convert.ts";
+import { required, toDuration, toPointer } from "./convert.ts";
 import { toStatus } from "./errors.ts";
 
 type Init<Schema extends Parameters<typeof fromBinary>[0]> = MessageInitShape<Schema>;
@@ -248,6 +251,21 @@ export function fromConsumerReport(report: ConsumerReport): Init<typeof GetConsu
     })),
     servers: report.servers,
   };
+}
+
+/** What a reset has done. */
+export function fromReset(result: ResetResult): Init<typeof ResetConsumerResponseSchema> {
+  const { consumer, forgotten, previousSettledId, endedSubscriptions, isRecreated } = result;
+  return { consumer: fromConsumer(consumer), forgotten, previousSettledId, endedSubscriptions, recreated: isRecreated };
+}
+
+/** `ResetConsumerRequest` as the domain wants it. */
+export function toResetSpec({ stream, id, to }: ResetConsumerRequest): ResetSpec {
+  const { pointer } = required("to", to);
+  if (pointer.case === undefined)
+    throw fieldError("MISSING_FIELD", "to", "one of start, end, time and offset is required");
+  if (pointer.case === "offset" && pointer.value === 0n) throw fieldError("INVALID_VALUE", "to.offset", "0 is no id");
+  return { stream, id, to: toPointer("to", to, { kind: "end" }) };
 }
 
 /** A time that a request has to name. */

@@ -28,6 +28,8 @@ import {
   PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ResetConsumerRequestSchema,
+  ResetConsumerResponseSchema,
   ResumeConsumerRequestSchema,
   ResumeConsumerResponseSchema,
 } from "../gen/windshift/admin/v1alpha1/admin_pb.ts";
@@ -37,11 +39,13 @@ import {
   fromConsumer,
   fromConsumerReport,
   fromPage,
+  fromReset,
   fromStore,
   fromStream,
   fromTimestamp,
   toPage,
   toPurgeSpec,
+  toResetSpec,
   toTimestamp,
 } from "./admin-convert.ts";
 import type { Router, ServerCall } from "./server.ts";
@@ -58,9 +62,10 @@ function registerStreams(router: Router, { streams }: Admin): void {
     const { entries, nextPageToken } = fromPage(await streams.list(toPage(request), call), fromStream, byName);
     return { streams: entries, nextPageToken };
   });
-  unary(router, METHODS.getStream, GetStreamRequestSchema, GetStreamResponseSchema, async ({ stream }, call) => ({
-    stream: fromStream(await streams.get(stream, call)),
-  }));
+  unary(router, METHODS.getStream, GetStreamRequestSchema, GetStreamResponseSchema, async (request, call) => {
+    const { stream, interruptedResets } = await streams.get(request.stream, call);
+    return { stream: fromStream(stream), interruptedResets: [...interruptedResets] };
+  });
   unary(router, METHODS.deleteStream, DeleteStreamRequestSchema, DeleteStreamResponseSchema, async (request, call) => {
     const { stream, consumers } = await streams.delete(request.stream, call);
     return { stream: fromStream(stream), consumers: [...consumers] };
@@ -70,7 +75,7 @@ function registerStreams(router: Router, { streams }: Admin): void {
   }));
 }
 
-function registerConsumers(router: Router, { consumers }: Admin): void {
+function registerConsumers(router: Router, { consumers, reset }: Admin): void {
   unary(
     router,
     METHODS.listConsumers,
@@ -110,6 +115,9 @@ function registerConsumers(router: Router, { consumers }: Admin): void {
       await consumers.resume(request.stream, request.id, call);
       return {};
     },
+  );
+  unary(router, METHODS.resetConsumer, ResetConsumerRequestSchema, ResetConsumerResponseSchema, async (request, call) =>
+    fromReset(await reset.run(toResetSpec(request), call)),
   );
 }
 

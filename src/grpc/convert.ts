@@ -58,7 +58,7 @@ export function toDuration(ms: number): SecondsAndNanos {
 }
 
 /** A place in a stream; `unset` where the request names none. */
-function toPointer(field: string, pointer: PointerMessage | undefined, unset: StreamPointer): StreamPointer {
+export function toPointer(field: string, pointer: PointerMessage | undefined, unset: StreamPointer): StreamPointer {
   const choice = pointer?.pointer;
   switch (choice?.case) {
     case undefined:

@@ -18,6 +18,7 @@ export const JetStreamCode = {
   consumerNotFound: 10014,
   consumerExists: 10148,
   consumerMissing: 10149,
+  consumerResetRefused: 10204,
   noMessageFound: 10037,
   streamNameInUse: 10058,
   streamNotFound: 10059,

@@ -1,4 +1,5 @@
-/** Requests of the JetStream API that only administration needs: names in pages, deleting, purging, pausing. */
+/** Requests of the JetStream API that only administration needs: names in pages, deleting, purging, pausing, resetting. */
+import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import { isName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "./api.ts";
@@ -105,4 +106,16 @@ export function wakeConsumer({ connection }: JetStreamApi, stream: string, consu
   const body = Buffer.from(`{"batch":1,"max_bytes":1,"expires":${nanoseconds(WAKE_MS)}}`);
   const subject = `${connection.apiPrefix}.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
   connection.request(subject, "", body, WAKE_MS, { onReply: () => undefined, onNoReply: () => undefined });
+}
+
+/** Sets a consumer to the event with this sequence, or the next one that there is. */
+export async function resetConsumer(
+  api: JetStreamApi,
+  stream: string,
+  consumer: string,
+  seq: number,
+  call: ApiCall,
+): Promise<ConsumerInfo> {
+  const request = { write: true, names: { stream, consumer }, ...call };
+  return api.request<ConsumerInfo>(`CONSUMER.RESET.${stream}.${consumer}`, { seq }, request);
 }

@@ -38,15 +38,10 @@ export class Peers {
     });
   }
 
-  /** Hears of all that is told or asked about a topic, from now on. */
+  /** Hears of all that is asked about a topic, from now on. */
   serve(topic: string, handler: PeerHandler): void {
     this.#handlers.set(topic, handler);
     if (this.#connection.connected) this.#subscribe();
-  }
-
-  /** Tells all; nobody answers. */
-  tell(topic: string, body: object): void {
-    this.#connection.publish(this.#prefix + topic, "", Buffer.from(JSON.stringify(body)));
   }
 
   /** Asks all; resolves with what those have answered who did so in time. Rejects without a connection. */

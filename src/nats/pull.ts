@@ -21,6 +21,7 @@ import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
+import { resetError, resetMark } from "./consumer-reset.ts";
 import { type NatsMessage, headerValue, statusCode } from "./message.ts";
 import { nanoseconds } from "./units.ts";
 
@@ -47,6 +48,8 @@ export interface PullSource {
    * which nats-server makes anew when it starts.
    */
   readonly created: string | undefined;
+  /** The mark of its last reset, if there was one. */
+  readonly resetMark: string | undefined;
   /** The group of nodes that keeps it, which is another for another consumer; undefined where one node does. */
   readonly group: string | undefined;
   /** Bytes that one request may bring: at least those of the largest message. */
@@ -257,7 +260,10 @@ export class Pull {
     this.#api.consumerInfo(stream, consumer).then(
       (info) => {
         if (isAnswered()) return;
-        if (!hasLeader(info)) {
+        const mark = resetMark(info.config);
+        if (mark !== undefined && mark !== this.#source.resetMark) {
+          this.#handler.onGone(resetError(stream, consumer));
+        } else if (!hasLeader(info)) {
           this.#setReachable(false);
           this.#verifyLater();
         } else if (this.#isSame(info)) {

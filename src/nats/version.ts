@@ -3,11 +3,14 @@ import { WindshiftError } from "../errors.ts";
 import type { NatsConnection } from "./connection.ts";
 
 /** Versions since which nats-server has what some calls need. */
-export const NATS_WITH: Readonly<Record<"timeToLive" | "scheduling" | "atomicBatches" | "pausing", string>> = {
+export const NATS_WITH: Readonly<
+  Record<"timeToLive" | "scheduling" | "atomicBatches" | "pausing" | "resetting", string>
+> = {
   timeToLive: "2.11",
   scheduling: "2.12",
   atomicBatches: "2.12",
   pausing: "2.11",
+  resetting: "2.14",
 };
 
 /** Throws NATS_TOO_OLD where the server that we are connected to is older than what `what` needs. */
@@ -24,6 +27,11 @@ export function requireNats(
     metadata: { needed, version },
     outcome: "not_stored",
   });
+}
+
+/** Whether the server that we are connected to has a feature; without a connection the call itself finds out. */
+export function hasNats({ server }: Pick<NatsConnection, "server">, feature: keyof typeof NATS_WITH): boolean {
+  return server === undefined || isAtLeast(server.version, NATS_WITH[feature]);
 }
 
 /** Whether `version` (`2.14.0-RC.1`) is `needed` (`2.12`) or newer. A preview of a version has what the version has. */

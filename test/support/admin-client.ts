@@ -26,6 +26,8 @@ import {
   PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ResetConsumerRequestSchema,
+  ResetConsumerResponseSchema,
   ResumeConsumerRequestSchema,
   ResumeConsumerResponseSchema,
 } from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
@@ -49,6 +51,7 @@ export class AdminClient {
   getConsumer = this.#unary("GetConsumer", GetConsumerRequestSchema, GetConsumerResponseSchema);
   pauseConsumer = this.#unary("PauseConsumer", PauseConsumerRequestSchema, PauseConsumerResponseSchema);
   resumeConsumer = this.#unary("ResumeConsumer", ResumeConsumerRequestSchema, ResumeConsumerResponseSchema);
+  resetConsumer = this.#unary("ResetConsumer", ResetConsumerRequestSchema, ResetConsumerResponseSchema);
   listStores = this.#unary("ListStores", ListStoresRequestSchema, ListStoresResponseSchema);
   deleteStore = this.#unary("DeleteStore", DeleteStoreRequestSchema, DeleteStoreResponseSchema);
 

@@ -1929,8 +1929,9 @@ export const EventsService: GenService<{
    *
    * Errors that end the call: `INVALID_ARGUMENT` when the first message is not `subscribe`, when it comes twice or names
    * something that is not valid, and for a `reject` that is not valid; `NOT_FOUND` when the stream or the consumer does not
-   * exist, or is deleted during the call; `UNAVAILABLE` when the server is draining. The subscription survives an outage of
-   * NATS: events go on when it is back.
+   * exist, or is deleted during the call; `ABORTED` when the consumer is set to another place
+   * (`AdminService.ResetConsumer`): subscribe again, and forget what was not settled; `UNAVAILABLE` when the server is
+   * draining. The subscription survives an outage of NATS: events go on when it is back.
    *
    * @generated from rpc windshift.events.v1alpha1.EventsService.Events
    */

@@ -1,0 +1,394 @@
+/** `AdminService.ResetConsumer`. */
+import { AckPolicy, DeliverPolicy, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { describe, expect } from "vitest";
+import { AdminClient } from "../support/admin-client.ts";
+import { type CallError, failure } from "../support/client.ts";
+import { type Source, createSource, duration, publishMany } from "../support/consuming.ts";
+import { test as base } from "../support/fixtures.ts";
+import { startNats } from "../support/nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+/** A second server on the same NATS. */
+const test = base.extend<{ $file: { other: Windshift }; $test: { admin: AdminClient } }>({
+  other: [
+    async ({ nats }, use) => {
+      await using other = await startWindshift(nats.url);
+      await use(other);
+    },
+    { scope: "file" },
+  ],
+  admin: async ({ client }, use) => {
+    await use(new AdminClient(client));
+  },
+});
+
+const START = { pointer: { case: "start" as const, value: true } };
+const END = { pointer: { case: "end" as const, value: true } };
+
+function offset(id: bigint) {
+  return { pointer: { case: "offset" as const, value: id } };
+}
+
+/** Events from where the consumer is, each for the first time, until there are no more. */
+async function drain({ client }: Windshift, { stream, consumer }: Source, count: number): Promise<bigint[]> {
+  const call = await client.subscribe(stream, consumer);
+  const events = await call.take(count);
+  for (const { id } of events) await call.ackNow(id);
+  await call.cancel();
+  expect(events.map(({ deliveryAttempt }) => deliveryAttempt)).toEqual(events.map(() => 1n));
+  return events.map(({ id }) => id);
+}
+
+describe("where NATS sets it back", () => {
+  test("everything is delivered again from the start, as if for the first time", async ({
+    client,
+    admin,
+    windshift,
+  }) => {
+    const source = await createSource(client, { events: 5 });
+    const { stream, consumer: id } = source;
+    expect(await drain(windshift, source, 5)).toHaveLength(5);
+    await expect.poll(async () => (await admin.getConsumer({ stream, id })).consumer?.state?.settledId).toBe(5n);
+    const answer = await admin.resetConsumer({ stream, id, to: START });
+    expect(answer).toMatchObject({ recreated: false, previousSettledId: 5n, forgotten: 0n, endedSubscriptions: 0 });
+    expect(answer.consumer).toMatchObject({ stream, id, state: { pending: 5n, inFlight: 0n, settledId: 0n } });
+    expect(await drain(windshift, source, 5)).toEqual([1n, 2n, 3n, 4n, 5n]);
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({
+        level: "info",
+        msg: "a consumer was reset",
+        stream,
+        consumer: id,
+        previousSettledId: 5,
+      }),
+    );
+  });
+
+  test("nothing before an id is delivered, and what follows is", async ({ client, admin, windshift }) => {
+    const source = await createSource(client, { events: 5 });
+    const { stream, consumer: id } = source;
+    expect(await admin.resetConsumer({ stream, id, to: offset(4n) })).toMatchObject({
+      recreated: false,
+      consumer: { state: { pending: 2n, settledId: 3n } },
+    });
+    expect(await drain(windshift, source, 2)).toEqual([4n, 5n]);
+  });
+
+  test("at the end only new events are delivered", async ({ client, admin, windshift }) => {
+    const source = await createSource(client, { events: 5 });
+    const { stream, consumer: id, subject } = source;
+    expect(await admin.resetConsumer({ stream, id, to: END })).toMatchObject({ consumer: { state: { pending: 0n } } });
+    await client.publish(subject);
+    expect(await drain(windshift, source, 1)).toEqual([6n]);
+  });
+
+  test("at a time it begins with the first event that was stored then or later", async ({
+    client,
+    admin,
+    jsm,
+    windshift,
+  }) => {
+    const source = await createSource(client);
+    const { stream, consumer: id, subject } = source;
+    for (let n = 0; n < 7; n++) await client.publish(subject);
+    for (const seq of [2, 5]) await jsm.streams.deleteMessage(stream, seq);
+    const { time } = (await jsm.streams.getMessage(stream, { seq: 4 }))!;
+    const stored = timestampFromMs(time.getTime());
+    const at = async (to: object) => {
+      const answer = await admin.resetConsumer({
+        stream,
+        id,
+        to: { pointer: { case: "time", value: { ...stored, ...to } } },
+      });
+      return Number(answer.consumer!.state!.settledId) + 1;
+    };
+    // To the millisecond that the client library knows, the fourth and its neighbours may be alike.
+    expect(await at({})).toBeLessThanOrEqual(4);
+    expect(await at({ seconds: stored.seconds - 3600n })).toBe(1);
+    expect(await at({ seconds: stored.seconds + 3600n })).toBe(8);
+    const { pointer } = await nanosecondsOf(jsm, stream, 6);
+    const answer = await admin.resetConsumer({ stream, id, to: { pointer } });
+    expect(answer.consumer?.state).toMatchObject({ pending: 2n });
+    expect(await drain(windshift, source, 2)).toEqual([6n, 7n]);
+  });
+
+  test("events in flight are forgotten, and the answer says how many", async ({ client, admin, windshift }) => {
+    const source = await createSource(client, { events: 5 });
+    const { stream, consumer: id } = source;
+    const call = await client.subscribe(stream, id, 3n);
+    await call.take(3);
+    const answer = await admin.resetConsumer({ stream, id, to: offset(2n) });
+    expect(answer).toMatchObject({ forgotten: 3n, endedSubscriptions: 1, previousSettledId: 0n });
+    expect(await call.ended).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
+    expect(await drain(windshift, source, 4)).toEqual([2n, 3n, 4n, 5n]);
+  });
+});
+
+/** The time at which an event was stored, to the nanosecond. */
+async function nanosecondsOf({ streams }: JetStreamManager, stream: string, seq: number) {
+  const { timestamp } = (await streams.getMessage(stream, { seq }))!;
+  const [, fraction = "0"] = /\.(\d+)/.exec(timestamp) ?? [];
+  const seconds = BigInt(Math.floor(Date.parse(timestamp) / 1000));
+  return { pointer: { case: "time" as const, value: { seconds, nanos: Number(fraction.padEnd(9, "0")) } } };
+}
+
+describe("where NATS refuses", () => {
+  test("a consumer of new events is made again with its settings, under its name", async ({
+    client,
+    admin,
+    jsm,
+    windshift,
+  }) => {
+    const { stream, subject } = await createSource(client);
+    const policy = { maxAttempts: 7, backoff: [duration(1000)], deadLetter: {} };
+    await client.ensureConsumer({
+      stream,
+      name: "new",
+      subjects: [`${stream}.>`],
+      processingTimeout: duration(77_000),
+      deliveryPolicy: policy,
+      maxProcessingEvents: 9n,
+      inactiveThreshold: duration(3_600_000),
+    });
+    await publishMany(client, subject, 4);
+    const before = (await jsm.consumers.info(stream, "new")).config;
+    const shown = (await admin.getConsumer({ stream, id: "new" })).consumer!.configuration!;
+    const answer = await admin.resetConsumer({ stream, id: "new", to: offset(3n) });
+    expect(answer).toMatchObject({ recreated: true, consumer: { id: "new", state: { pending: 2n, settledId: 2n } } });
+    const { config: after } = await jsm.consumers.info(stream, "new");
+    const { opt_start_seq, ...rest } = after;
+    expect(opt_start_seq).toBe(3);
+    const mark = { "windshift.reset": expect.any(String) as unknown };
+    expect(rest).toEqual({
+      ...before,
+      deliver_policy: DeliverPolicy.StartSequence,
+      metadata: { ...before.metadata, ...mark },
+    });
+    const now = (await admin.getConsumer({ stream, id: "new" })).consumer!.configuration!;
+    expect({ ...now, from: undefined }).toEqual({ ...shown, from: undefined });
+    expect(await drain(windshift, { stream, consumer: "new", subject }, 2)).toEqual([3n, 4n]);
+    // Nothing is left of what was kept meanwhile.
+    expect((await jsm.streams.info(stream)).config.metadata).not.toHaveProperty(["windshift.reset-settings.new"]);
+  });
+
+  test.for([
+    ["the start", START, [1n, 2n, 3n, 4n, 5n]],
+    ["an id before where it began", offset(2n), [2n, 3n, 4n, 5n]],
+    ["an id behind where it began", offset(5n), [5n]],
+  ] as const)("%s is reached, wherever the consumer began", async ([, to, ids], { client, admin, windshift }) => {
+    const { stream, subject } = await createSource(client, { events: 5 });
+    await client.ensureConsumer({ stream, name: "late", subjects: [`${stream}.>`], from: offset(4n) });
+    const { recreated } = await admin.resetConsumer({ stream, id: "late", to });
+    expect(recreated).toBe(ids[0] < 4n);
+    expect(await drain(windshift, { stream, consumer: "late", subject }, ids.length)).toEqual(ids);
+  });
+
+  test("nothing that is published meanwhile is lost at the end", async ({ client, admin, windshift }) => {
+    const { stream, subject } = await createSource(client, { events: 3 });
+    await client.ensureConsumer({ stream, name: "new", subjects: [`${stream}.>`] });
+    const [answer] = await Promise.all([
+      admin.resetConsumer({ stream, id: "new", to: END }),
+      publishMany(client, subject, 20),
+    ]);
+    expect(answer.recreated).toBe(true);
+    const first = answer.consumer!.state!.settledId + 1n;
+    const expected = Array.from({ length: 24 - Number(first) }, (_, index) => first + BigInt(index));
+    expect(await drain(windshift, { stream, consumer: "new", subject }, expected.length)).toEqual(expected);
+  });
+
+  test("an ephemeral consumer keeps its id, and a paused one stays paused", async ({ client, admin }) => {
+    const { stream } = await createSource(client, { events: 2 });
+    const { id } = await client.ensureConsumer({ stream, subjects: [`${stream}.>`] });
+    const until = timestampFromMs(Date.now() + 3_600_000);
+    await admin.pauseConsumer({ stream, id, until });
+    const { consumer, recreated } = await admin.resetConsumer({ stream, id, to: START });
+    expect(recreated).toBe(true);
+    expect(consumer).toMatchObject({ id, pausedUntil: until, state: { pending: 2n } });
+    expect(consumer?.configuration?.name).toBeUndefined();
+  });
+
+  test("one that somebody makes in between gives way", async ({ client, admin, natsClient, jsm, windshift }) => {
+    const { stream, subject } = await createSource(client, { events: 3 });
+    await client.ensureConsumer({ stream, name: "new", subjects: [`${stream}.>`] });
+    const made: Promise<unknown>[] = [];
+    const watching = natsClient.subscribe(`$JS.EVENT.ADVISORY.CONSUMER.DELETED.${stream}.new`, {
+      max: 1,
+      callback: () => {
+        const config = { durable_name: "new", ack_policy: AckPolicy.Explicit };
+        made.push(jsm.consumers.add(stream, config).catch(() => undefined));
+      },
+    });
+    await natsClient.flush();
+    const { recreated } = await admin.resetConsumer({ stream, id: "new", to: offset(3n) });
+    await watching.closed;
+    await Promise.all(made);
+    expect(recreated).toBe(true);
+    expect(await drain(windshift, { stream, consumer: "new", subject }, 1)).toEqual([3n]);
+  });
+});
+
+describe("subscriptions", () => {
+  test("end with ABORTED on all servers, full ones too", async ({ client, admin, other }) => {
+    const { stream, consumer: id } = await createSource(client, { events: 6 });
+    const here = await client.subscribe(stream, id, 2n);
+    await here.take(2);
+    const there = await other.client.subscribe(stream, id, 2n);
+    await there.take(2);
+    expect(await admin.resetConsumer({ stream, id, to: END })).toMatchObject({ endedSubscriptions: 2 });
+    for (const call of [here, there]) {
+      const error = (await call.ended) as CallError;
+      expect(error).toMatchObject({
+        status: "ABORTED",
+        reason: "CONSUMER_RESET",
+        metadata: { stream, consumer: id },
+        retryAfterMs: 100,
+      });
+    }
+    const again = await other.client.subscribe(stream, id);
+    await again.cancel();
+  });
+
+  test("to other consumers go on", async ({ client, admin, other }) => {
+    const { stream, consumer: id, subject } = await createSource(client, { events: 1 });
+    await client.ensureConsumer({ stream, name: "bystander", subjects: [`${stream}.>`], from: START });
+    const call = await other.client.subscribe(stream, "bystander");
+    await call.take(1);
+    await admin.resetConsumer({ stream, id, to: START });
+    await client.publish(subject);
+    expect(await call.event()).toMatchObject({ id: 2n });
+    await call.cancel();
+  });
+
+  test("what they held is not handed back over what is delivered anew", async ({ client, admin, jsm, windshift }) => {
+    const source = await createSource(client, { events: 3 });
+    const { stream, consumer: id } = source;
+    const old = await client.subscribe(stream, id);
+    await old.take(3);
+    await admin.resetConsumer({ stream, id, to: START });
+    await old.ended;
+    expect(await drain(windshift, source, 3)).toEqual([1n, 2n, 3n]);
+    await expect.poll(async () => (await jsm.consumers.info(stream, id)).ack_floor.stream_seq).toBe(3);
+    expect((await jsm.consumers.info(stream, id)).num_redelivered).toBe(0);
+  });
+
+  test("a new one waits while a server says that it resets, and no longer", async ({ client, natsClient }) => {
+    const { stream, consumer } = await createSource(client);
+    const notice = { server: "elsewhere", stream, consumer };
+    await natsClient.request("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: false }));
+    await expect
+      .poll(async () => failure(client.subscribe(stream, consumer)).catch(() => undefined))
+      .toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
+    natsClient.publish("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: true }));
+    await natsClient.flush();
+    await expect
+      .poll(async () => {
+        try {
+          await (await client.subscribe(stream, consumer)).cancel();
+          return "open";
+        } catch (error) {
+          return (error as CallError).status;
+        }
+      })
+      .toBe("open");
+  });
+
+  test("one that was cut off from NATS during a reset ends when it is back", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url);
+    const { client } = windshift;
+    const { stream, consumer } = await createSource(client, { events: 2 });
+    const call = await client.subscribe(stream, consumer, 1n);
+    await call.take(1);
+    await markReset(nats.url, stream, consumer);
+    await nats.stop();
+    await nats.restart();
+    expect(await call.ended).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
+  });
+});
+
+/** Leaves in the consumer's metadata what a reset leaves there, without a word to any server. */
+async function markReset(url: string, stream: string, consumer: string): Promise<void> {
+  const connection = await connect({ servers: url });
+  const { consumers } = await jetstreamManager(connection);
+  await consumers.update(stream, consumer, { metadata: { "windshift.reset": "another" } });
+  await connection.close();
+}
+
+describe("a reset that was interrupted after the deletion", () => {
+  test("is seen, and the next one goes on from what is kept", async ({ client, admin, jsm, windshift }) => {
+    const { stream, subject } = await createSource(client, { events: 3 });
+    await client.ensureConsumer({
+      stream,
+      name: "lost",
+      subjects: [`${stream}.a`],
+      processingTimeout: duration(55_000),
+    });
+    const { config } = await jsm.consumers.info(stream, "lost");
+    const settings = { "windshift.reset-settings.lost": JSON.stringify(config) };
+    await jsm.streams.update(stream, {
+      metadata: { ...(await jsm.streams.info(stream)).config.metadata, ...settings },
+    });
+    expect((await admin.getStream({ stream })).interruptedResets).toEqual([]);
+    await jsm.consumers.delete(stream, "lost");
+    expect((await admin.getStream({ stream })).interruptedResets).toEqual(["lost"]);
+    const answer = await admin.resetConsumer({ stream, id: "lost", to: offset(2n) });
+    expect(answer).toMatchObject({ recreated: true, forgotten: 0n, consumer: { id: "lost", state: { pending: 2n } } });
+    expect(answer.consumer?.configuration).toMatchObject({
+      subjects: [`${stream}.a`],
+      processingTimeout: { seconds: 55n },
+    });
+    expect((await admin.getStream({ stream })).interruptedResets).toEqual([]);
+    expect(await drain(windshift, { stream, consumer: "lost", subject }, 2)).toEqual([2n, 3n]);
+  });
+
+  test("settings that nobody can read count as none", async ({ client, admin, jsm }) => {
+    const { stream } = await createSource(client);
+    await jsm.streams.update(stream, { metadata: { "windshift.reset-settings.x": "{" } });
+    expect(await failure(admin.resetConsumer({ stream, id: "x", to: START }))).toMatchObject({
+      reason: "CONSUMER_NOT_FOUND",
+    });
+  });
+});
+
+describe("bad input", () => {
+  test.for([
+    ["no place", undefined, "to", "MISSING_FIELD"],
+    ["an empty place", {}, "to", "MISSING_FIELD"],
+    ["id 0", offset(0n), "to.offset", "INVALID_VALUE"],
+    ["an id that no event can have", offset(2n ** 60n), "to.offset", "INVALID_VALUE"],
+    [
+      "a time beyond the year 9999",
+      { pointer: { case: "time" as const, value: { seconds: 253_402_300_800n, nanos: 0 } } },
+      "to.time",
+      "INVALID_VALUE",
+    ],
+  ] as const)("%s is refused", async ([, to, field, reason], { admin }) => {
+    const request = { stream: "s", id: "c", ...(to === undefined ? {} : { to }) };
+    expect(await failure(admin.resetConsumer(request))).toMatchObject({
+      status: "INVALID_ARGUMENT",
+      reason,
+      fields: [field],
+    });
+  });
+
+  test("missing ones, bad names, and what Events cannot use are refused", async ({ client, admin, jsm }) => {
+    const { stream } = await createSource(client);
+    await jsm.consumers.add(stream, { durable_name: "all", ack_policy: AckPolicy.All });
+    expect(await failure(admin.resetConsumer({ stream, id: "nobody", to: START }))).toMatchObject({
+      status: "NOT_FOUND",
+      reason: "CONSUMER_NOT_FOUND",
+    });
+    expect(await failure(admin.resetConsumer({ stream: "nowhere", id: "c", to: START }))).toMatchObject({
+      reason: "STREAM_NOT_FOUND",
+    });
+    expect(await failure(admin.resetConsumer({ stream: "a b", id: "c", to: START }))).toMatchObject({
+      fields: ["stream"],
+    });
+    expect(await failure(admin.resetConsumer({ stream, id: "", to: START }))).toMatchObject({ fields: ["id"] });
+    expect(await failure(admin.resetConsumer({ stream, id: "all", to: START }))).toMatchObject({
+      status: "FAILED_PRECONDITION",
+    });
+  });
+});
