@@ -91,6 +91,16 @@ check("package: shape", () => {
   run("publint", ["--strict", tarball]);
   run("attw", [tarball, "--profile", "esm-only"]);
 });
+check("package: bill of materials", () => {
+  const text = ask("npm", ["run", "--silent", "sbom"]);
+  if (text === undefined || JSON.parse(text).components.length === 0) throw new Error("npm sbom gave none");
+});
+check("package: no known vulnerabilities", () => {
+  const { stdout } = spawnSync("npm", ["audit", "--omit=dev", "--json"], { cwd: root, env, encoding: "utf8" });
+  const { vulnerabilities } = JSON.parse(stdout || "{}").metadata ?? {};
+  if (vulnerabilities === undefined) throw new Skipped("the registry in use does not answer npm audit");
+  if (vulnerabilities.total > 0) run("npm", ["audit", "--omit=dev"]);
+});
 check("image: the stages of the Dockerfile run without Docker", () => {
   const [command = ""] = /npm ci --omit=dev.*/.exec(readFileSync(join(root, "Dockerfile"), "utf8")) ?? [];
   const cwd = join(temporary, "image");

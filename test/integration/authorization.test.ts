@@ -2,17 +2,14 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type DescMessage, type MessageInitShape, create, toBinary } from "@bufbuild/protobuf";
-import { Metadata } from "@grpc/grpc-js";
 import { describe, expect, test as base } from "vitest";
 import { createToken } from "../../src/auth/tokens.ts";
-import * as admin from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
-import * as events from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
-import * as state from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
+import { GetEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS, methodPaths } from "../../src/rpc.ts";
-import { CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
+import { type CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
 import { AUDIENCE, ISSUER, SigningKey, jwks } from "../support/issuer.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
+import { REQUESTS, encode, endOf } from "../support/requests.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const alice = createToken({ name: "alice" });
@@ -58,75 +55,16 @@ const test = base.extend<{ $file: { nats: NatsServer }; $test: { setup: Setup } 
   },
 });
 
-function as(windshift: Windshift, { token }: { readonly token: string }): Client {
-  return windshift.connect(undefined, { authorization: `Bearer ${token}` });
+function bearer({ token }: { readonly token: string }): Record<string, string> {
+  return { authorization: `Bearer ${token}` };
+}
+
+function as(windshift: Windshift, who: { readonly token: string }): Client {
+  return windshift.connect(undefined, bearer(who));
 }
 
 async function stream(client: Client, name: string): Promise<void> {
   await client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } } });
-}
-
-function bytes<Desc extends DescMessage>(schema: Desc, message: MessageInitShape<Desc>): Uint8Array {
-  return toBinary(schema, create(schema, message));
-}
-
-/** A request of each method that names something. A method without one does not compile. */
-const REQUESTS: Readonly<Record<keyof typeof METHODS, Uint8Array>> = {
-  ensureStream: bytes(events.EnsureStreamRequestSchema, {
-    name: "made",
-    source: { case: "subjects", value: { subjects: ["made.>"] } },
-  }),
-  ensureConsumer: bytes(events.EnsureConsumerRequestSchema, { stream: "all", name: "made", subjects: ["all.>"] }),
-  deleteConsumer: bytes(events.DeleteConsumerRequestSchema, { stream: "all", id: "there" }),
-  publishEvent: bytes(events.PublishEventRequestSchema, { subject: "all.a", data: textValue("denied") }),
-  publishEvents: bytes(events.PublishEventsRequestSchema, {
-    events: [{ subject: "all.a", data: textValue("denied") }],
-  }),
-  publishStream: bytes(events.PublishStreamRequestSchema, {
-    tag: 1n,
-    event: { subject: "all.a", data: textValue("denied") },
-  }),
-  events: bytes(events.EventsRequestSchema, {
-    request: { case: "subscribe", value: { stream: "all", consumer: "there" } },
-  }),
-  readEvents: bytes(events.ReadEventsRequestSchema, { stream: "all" }),
-  cancelScheduledEvent: bytes(events.CancelScheduledEventRequestSchema, { stream: "all", idempotencyKey: "a" }),
-  getEvent: bytes(events.GetEventRequestSchema, { stream: "all", event: { case: "id", value: 1n } }),
-  ensureStore: bytes(state.EnsureStoreRequestSchema, { store: "made" }),
-  get: bytes(state.GetRequestSchema, { store: "all", key: "there" }),
-  set: bytes(state.SetRequestSchema, { store: "all", key: "there", value: textValue("denied") }),
-  delete: bytes(state.DeleteRequestSchema, { store: "all", key: "there" }),
-  listStreams: bytes(admin.ListStreamsRequestSchema, {}),
-  getStream: bytes(admin.GetStreamRequestSchema, { stream: "all" }),
-  deleteStream: bytes(admin.DeleteStreamRequestSchema, { stream: "all" }),
-  purgeStream: bytes(admin.PurgeStreamRequestSchema, { stream: "all" }),
-  listConsumers: bytes(admin.ListConsumersRequestSchema, { stream: "all" }),
-  getConsumer: bytes(admin.GetConsumerRequestSchema, { stream: "all", id: "there" }),
-  pauseConsumer: bytes(admin.PauseConsumerRequestSchema, { stream: "all", id: "there" }),
-  resumeConsumer: bytes(admin.ResumeConsumerRequestSchema, { stream: "all", id: "there" }),
-  resetConsumer: bytes(admin.ResetConsumerRequestSchema, { stream: "all", id: "there" }),
-  listDeadLetters: bytes(admin.ListDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
-  replayDeadLetters: bytes(admin.ReplayDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
-  deleteDeadLetters: bytes(admin.DeleteDeadLettersRequestSchema, { stream: "all", consumer: "there" }),
-  listStores: bytes(admin.ListStoresRequestSchema, {}),
-  deleteStore: bytes(admin.DeleteStoreRequestSchema, { store: "all" }),
-};
-
-/** What a call with that one request ends with; of a publish stream, what the request is answered with. */
-async function endOf(client: Client, path: string, request: Uint8Array, token: string): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  const asIs = (each: Uint8Array): Buffer => Buffer.from(each);
-  const metadata = new Metadata();
-  metadata.set("authorization", `Bearer ${token}`);
-  const call = client.grpc.makeBidiStreamRequest(path, asIs, asIs, metadata, { deadline: Date.now() + 20_000 });
-  const answers: Buffer[] = [];
-  call.on("error", () => undefined).on("data", (answer: Buffer) => answers.push(answer));
-  call.on("status", (status) => {
-    const answer = answers.some((each) => each.includes("PERMISSION_DENIED")) ? "PERMISSION_DENIED" : "OK";
-    resolve(status.code === 0 ? answer : (new CallError(status).reason ?? new CallError(status).status));
-  });
-  call.end(request);
-  return promise;
 }
 
 describe("a caller whom no rule allows anything", () => {
@@ -141,7 +79,7 @@ describe("a caller whom no rule allows anything", () => {
     await owner.set({ store: "all", key: "there", value: textValue("kept") });
     for (const [name, method] of Object.entries(METHODS)) {
       for (const path of methodPaths(method)) {
-        const end = await endOf(windshift.client, path, REQUESTS[name as keyof typeof METHODS], alice.token);
+        const end = await endOf(windshift.client, path, REQUESTS[name as keyof typeof METHODS], bearer(alice));
         // What is not served yet is refused to everybody.
         if (end !== "UNIMPLEMENTED" && end !== "UNKNOWN_METHOD")
           expect([path, end]).toEqual([path, "PERMISSION_DENIED"]);
@@ -188,8 +126,8 @@ describe("a policy", () => {
       endOf(
         windshift.client,
         "/windshift.events.v1alpha1.EventsService/GetEvent",
-        bytes(events.GetEventRequestSchema, { stream: "told", event: { case: "id", value: id } }),
-        alice.token,
+        encode(GetEventRequestSchema, { stream: "told", event: { case: "id", value: id } }),
+        bearer(alice),
       );
     expect(await getEvent(mine)).toBe("OK");
     for (const id of [other, 100n]) expect(await getEvent(id)).toBe("PERMISSION_DENIED");
