@@ -258,9 +258,9 @@ export class Subscription implements OpenSubscription {
       const event = typeof id === "number" && pinged?.has(id) !== true ? this.#ledger.find(id, now) : undefined;
       pinged?.add(id);
       if (event === undefined) {
-        batch.invalidIds.push(id);
+        batch.invalidIds = withId(batch.invalidIds, id);
       } else if (!this.#pull.isVerified || (kind === "ping" && event.pings >= MAX_PINGS)) {
-        batch.temporaryFailedIds.push(id);
+        batch.temporaryFailedIds = withId(batch.temporaryFailedIds, id);
       } else {
         if (kind === "ping") event.pings += 1;
         else event.isSettling = true;
@@ -438,11 +438,20 @@ export class Subscription implements OpenSubscription {
   }
 }
 
+const NO_IDS: EventId[] = [];
+
+/** The list with one id more. Most are of one, and what is added to an empty array makes room for seventeen. */
+function withId(ids: EventId[], id: EventId): EventId[] {
+  if (ids.length === 0) return [id];
+  ids.push(id);
+  return ids;
+}
+
 /** The settlements of one request of the client; done when the last has its answer. */
 class SettlementBatch implements SettlementResult {
-  readonly ids: EventId[] = [];
-  readonly invalidIds: EventId[] = [];
-  readonly temporaryFailedIds: EventId[] = [];
+  ids: EventId[] = NO_IDS;
+  invalidIds: EventId[] = NO_IDS;
+  temporaryFailedIds: EventId[] = NO_IDS;
   readonly subscription: Subscription;
   readonly kind: SettlementKind;
   readonly #payload: Buffer;
@@ -497,14 +506,14 @@ class Settlement implements ReplyHandler {
       return;
     }
     batch.subscription.confirmed(batch.kind, this.#event, this.#sentAt);
-    batch.ids.push(this.#event.id);
+    batch.ids = withId(batch.ids, this.#event.id);
     batch.sealed();
   }
 
   onNoReply(): void {
     const batch = this.#batch;
     batch.subscription.failed(batch.kind, this.#event);
-    batch.temporaryFailedIds.push(this.#event.id);
+    batch.temporaryFailedIds = withId(batch.temporaryFailedIds, this.#event.id);
     batch.sealed();
   }
 }

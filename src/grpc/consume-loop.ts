@@ -190,13 +190,17 @@ export class ConsumeLoop implements SubscriptionListener {
     }
     const delayMs = delayOf(request);
     const kind = settlementOf(request);
-    const about = { stream: this.#stream, consumer: this.#consumer, count: request.ids.length };
-    const span = this.#tracing.enabled ? this.#tracing.startSettlement(kind, about, this.#call) : undefined;
+    const span = this.#tracing.enabled ? this.#startSettlement(kind, request.ids.length) : undefined;
     this.#subscription!.settle(kind, request.ids, delayMs, (result: SettlementResult) => {
       if (result.temporaryFailedIds.length > 0) span?.fail("NATS_UNAVAILABLE", "JetStream did not confirm all");
       else span?.end();
       this.#send(confirmation(request.kind, result));
     });
+  }
+
+  #startSettlement(kind: SettlementKind, count: number): ActiveSpan | undefined {
+    const about = { stream: this.#stream, consumer: this.#consumer, count };
+    return this.#tracing.startSettlement(kind, about, this.#call);
   }
 
   #send(response: EventsResponse): void {

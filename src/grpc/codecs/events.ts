@@ -213,6 +213,33 @@ const MAX_IDS = 65_536;
 
 /** `EventsRequest` ← bytes. */
 export function decodeEventsRequest(bytes: Uint8Array): EventsRequest {
+  return decodeOneId(bytes) ?? decodeAnyEventsRequest(bytes);
+}
+
+/** Most requests: an ack or a ping of one id, as everybody writes it. Undefined for all others. */
+function decodeOneId(bytes: Uint8Array): EventsRequest | undefined {
+  const { length } = bytes;
+  if (bytes[1] !== length - 2) return undefined;
+  let at = 3;
+  if (bytes[2] === 10 && bytes[3] === length - 4) at = 4;
+  else if (bytes[2] !== 8) return undefined;
+  if (at >= length || at + MAX_EXACT_BYTES < length) return undefined;
+  let id = 0;
+  let scale = 1;
+  for (; at < length - 1; at++, scale *= 0x80) {
+    if (bytes[at]! < 0x80) return undefined;
+    id += (bytes[at]! & 0x7f) * scale;
+  }
+  if (bytes[at]! >= 0x80) return undefined;
+  id += bytes[at]! * scale;
+  if (bytes[0] === 18) return { kind: "ack", ids: [id] };
+  return bytes[0] === 34 ? { kind: "ping", ids: [id] } : undefined;
+}
+
+/** A number of so many bytes is exact. */
+const MAX_EXACT_BYTES = 7;
+
+function decodeAnyEventsRequest(bytes: Uint8Array): EventsRequest {
   const reader = new WireReader(bytes);
   let message: EventsRequest = { kind: "none" };
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
@@ -377,18 +404,26 @@ function idsSize(ids: readonly Uint64[]): number {
 }
 
 function encodeConfirmation(tag: number, message: ConfirmationMessage): Uint8Array {
-  const lists = [message.ids, message.invalidIds, message.temporaryFailedIds];
-  const sizes = lists.map(idsSize);
-  let size = 0;
-  for (const listSize of sizes) if (listSize > 0) size += fieldSize(listSize);
+  const { ids, invalidIds, temporaryFailedIds } = message;
+  const confirmed = idsSize(ids);
+  const invalid = idsSize(invalidIds);
+  const failed = idsSize(temporaryFailedIds);
+  const size =
+    (confirmed === 0 ? 0 : fieldSize(confirmed)) +
+    (invalid === 0 ? 0 : fieldSize(invalid)) +
+    (failed === 0 ? 0 : fieldSize(failed));
   const writer = new WireWriter(fieldSize(size));
   writer.header(tag, size);
-  for (const [index, ids] of lists.entries()) {
-    if (ids.length === 0) continue;
-    writer.header((index + 1) * 8 + 2, sizes[index]!);
-    for (const id of ids) writer.uint64(id);
-  }
+  writeIds(writer, 10, ids, confirmed);
+  writeIds(writer, 18, invalidIds, invalid);
+  writeIds(writer, 26, temporaryFailedIds, failed);
   return writer.bytes;
+}
+
+function writeIds(writer: WireWriter, tag: number, ids: readonly Uint64[], size: number): void {
+  if (size === 0) return;
+  writer.header(tag, size);
+  for (const id of ids) writer.uint64(id);
 }
 
 function textSize(text: string | undefined): number {
