@@ -4,6 +4,7 @@ import { checkName, checkSubject } from "../names.ts";
 import type { CurrentReader } from "../nats/current.ts";
 import type { GetListener, MessageQuery, StoredMessage } from "../nats/get.ts";
 import { type StoredEvent, readStoredEvent } from "./event.ts";
+import type { EventReader } from "./event-reader.ts";
 import { isHidden } from "./hidden.ts";
 
 /** Which event of a stream. */
@@ -19,9 +20,11 @@ export interface EventGetListener {
 
 /** Reads single events. */
 export class EventGetter {
-  readonly #reader: CurrentReader;
+  readonly #current: CurrentReader;
+  readonly #reader: EventReader;
 
-  constructor(reader: CurrentReader) {
+  constructor(current: CurrentReader, reader: EventReader) {
+    this.#current = current;
     this.#reader = reader;
   }
 
@@ -29,10 +32,40 @@ export class EventGetter {
   get(stream: string, query: EventQuery, deadlineMs: number, listener: EventGetListener): void {
     checkName("stream", stream);
     const wanted = toMessageQuery(query);
-    const missing = (): WindshiftError => notFound(stream, query);
+    const missing = (): void => listener.onFailed(notFound(stream, query));
     // No stream gets so far: asked for as a number it would be another id.
-    if (query.kind === "id" && query.id > MAX_ID) listener.onFailed(missing());
-    else this.#reader.get(stream, wanted, deadlineMs, new EventGet(listener, missing));
+    if (query.kind === "id" && query.id > MAX_ID) missing();
+    else if (query.kind === "id")
+      this.#current.get(stream, wanted, deadlineMs, new EventGet(listener, missing, missing));
+    else {
+      const before = (): void => this.#lastShown(stream, query.subject, deadlineMs, listener, missing);
+      this.#current.get(stream, wanted, deadlineMs, new EventGet(listener, missing, before));
+    }
+  }
+
+  /** The last message of a subject is none that is shown: finds the last one that is. */
+  #lastShown(
+    stream: string,
+    subject: string,
+    deadlineMs: number,
+    listener: EventGetListener,
+    missing: () => void,
+  ): void {
+    let found: StoredEvent | undefined;
+    const spec = { stream, subjects: [subject], from: undefined, limit: 1n, follow: false, backward: true };
+    const end = (error: WindshiftError | undefined): void => {
+      if (error !== undefined) listener.onFailed(error);
+      else if (found === undefined) missing();
+      else listener.onEvent(found);
+    };
+    const gatherer = {
+      onEvent: (event: StoredEvent) => {
+        found = event;
+      },
+      onCaughtUp: () => undefined,
+      onEnded: end,
+    };
+    this.#reader.read(spec, gatherer, { deadlineMs }).catch(end);
   }
 }
 
@@ -40,16 +73,19 @@ const MAX_ID = BigInt(Number.MAX_SAFE_INTEGER);
 
 class EventGet implements GetListener {
   readonly #listener: EventGetListener;
-  readonly #missing: () => WindshiftError;
+  readonly #missing: () => void;
+  readonly #hidden: () => void;
 
-  constructor(listener: EventGetListener, missing: () => WindshiftError) {
+  constructor(listener: EventGetListener, missing: () => void, hidden: () => void) {
     this.#listener = listener;
     this.#missing = missing;
+    this.#hidden = hidden;
   }
 
   onFound(message: StoredMessage | undefined): void {
     const event = message === undefined ? undefined : readStoredEvent(message);
-    if (event === undefined || isHidden(event.subject, event.headers)) this.#listener.onFailed(this.#missing());
+    if (event === undefined) this.#missing();
+    else if (isHidden(event.subject, event.headers)) this.#hidden();
     else this.#listener.onEvent(event);
   }
 

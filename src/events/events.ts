@@ -12,8 +12,9 @@ import { StreamTraits } from "../nats/stream-traits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Consumers } from "./consumers.ts";
 import { DeadLetters } from "./dead-letters.ts";
-import { EventGetter } from "./event-getter.ts";
 import { DeadLetterStreams } from "./dead-letter-streams.ts";
+import { EventGetter } from "./event-getter.ts";
+import { EventReader } from "./event-reader.ts";
 import type { OpenSubscriptions } from "./open-subscriptions.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
@@ -40,6 +41,7 @@ export class Events implements Disposable {
   readonly publisher: EventPublisher;
   readonly deadLetters: DeadLetters;
   readonly getter: EventGetter;
+  readonly reader: EventReader;
   readonly #dependencies: EventsDependencies;
   readonly #monitor = new PullMonitor();
 
@@ -49,7 +51,8 @@ export class Events implements Disposable {
     this.streams = new Streams(api, dependencies);
     this.consumers = new Consumers(api, new DeadLetterStreams(api));
     this.deadLetters = new DeadLetters({ api, reader, publisher });
-    this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)));
+    this.reader = new EventReader({ api, advisories, monitor: this.#monitor }, reader);
+    this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)), this.reader);
     this.publisher = new EventPublisher(publisher, reader, api.connection);
   }
 

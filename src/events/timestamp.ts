@@ -17,6 +17,11 @@ export const MAX_SECONDS = 253_402_300_799;
 /** 1970-01-01T00:00:00Z. */
 export const EPOCH: Timestamp = { seconds: 0, nanos: 0 };
 
+/** True where `a` is earlier than `b`. */
+export function isBefore(a: Timestamp, b: Timestamp): boolean {
+  return a.seconds < b.seconds || (a.seconds === b.seconds && a.nanos < b.nanos);
+}
+
 /** True for what `google.protobuf.Timestamp` allows. */
 export function isValidTimestamp(time: Timestamp): boolean {
   return time.seconds >= MIN_SECONDS && time.seconds <= MAX_SECONDS && time.nanos >= 0 && time.nanos <= 999_999_999;

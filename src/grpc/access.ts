@@ -12,6 +12,7 @@ import type {
   EnsureStreamRequest,
   EnsureStreamRequest_StreamSource,
   GetEventRequest,
+  ReadEventsRequest,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { MethodName } from "../rpc.ts";
 
@@ -56,6 +57,11 @@ export function publishAccess({ subject }: { readonly subject: string }): Access
 /** The subject of an event is known when it was found: its handler asks then. */
 export function getEventAccess({ stream, event }: GetEventRequest): Access | undefined {
   return event.case === "lastOfSubject" ? { verb: "read", stream, filters: [event.value] } : undefined;
+}
+
+/** The subjects of a stream that are asked for. */
+export function readEventsAccess({ stream, subjects }: ReadEventsRequest): Access {
+  return { verb: "read", stream, filters: subjects };
 }
 
 /** What a subscription may see is what its consumer filters: its handler asks when it knows that. */

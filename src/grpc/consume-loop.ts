@@ -288,10 +288,12 @@ function confirmation(
   return { kind: CONFIRMATIONS[kind], ids, invalidIds, temporaryFailedIds };
 }
 
-function finite(deadlineMs: number): number | undefined {
+/** A deadline, where there is one. */
+export function finite(deadlineMs: number): number | undefined {
   return deadlineMs === Infinity ? undefined : deadlineMs;
 }
 
-function draining(): WindshiftError {
+/** What ends a call because the server leaves. */
+export function draining(): WindshiftError {
   return new WindshiftError("SERVER_DRAINING", "the server is shutting down", { retryAfterMs: 0 });
 }

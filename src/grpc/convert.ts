@@ -5,6 +5,7 @@
 import { WindshiftError, fieldError } from "../errors.ts";
 import type { ConsumerSpec } from "../events/consumers.ts";
 import type { EventQuery } from "../events/event-getter.ts";
+import type { ReadSpec } from "../events/event-reader.ts";
 import type { DeliveryPolicySpec } from "../events/delivery-policy.ts";
 import type { NewEvent } from "../events/publisher.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
@@ -18,6 +19,7 @@ import {
   EnsureStreamRequest_StorageType as StorageType,
   type EnsureStreamRequest_StreamSource as StreamSource,
   type GetEventRequest,
+  type ReadEventsRequest,
   type StreamPointer as PointerMessage,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import type { SecondsAndNanos } from "../protobuf/well-known.ts";
@@ -58,7 +60,11 @@ export function toDuration(ms: number): SecondsAndNanos {
 }
 
 /** A place in a stream; `unset` where the request names none. */
-export function toPointer(field: string, pointer: PointerMessage | undefined, unset: StreamPointer): StreamPointer {
+export function toPointer<Unset extends StreamPointer | undefined>(
+  field: string,
+  pointer: PointerMessage | undefined,
+  unset: Unset,
+): StreamPointer | Unset {
   const choice = pointer?.pointer;
   switch (choice?.case) {
     case undefined:
@@ -178,6 +184,18 @@ function toPolicySpec({ maxAttempts, backoff, deadLetter }: DeliveryPolicy): Del
     maxAttempts,
     backoffMs: backoff.map((delay, index) => durationMs(`delivery_policy.backoff[${index}]`, delay)!),
     deadLetter,
+  };
+}
+
+/** `ReadEventsRequest` as the domain wants it. */
+export function toReadSpec(request: ReadEventsRequest): ReadSpec {
+  return {
+    stream: request.stream,
+    subjects: request.subjects,
+    from: toPointer("from", request.from, undefined),
+    limit: request.limit ?? 0n,
+    follow: request.follow ?? false,
+    backward: request.backward ?? false,
   };
 }
 

@@ -10,6 +10,7 @@ import {
   EnsureStreamRequestSchema,
   type GetEventRequest,
   GetEventRequestSchema,
+  ReadEventsRequestSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS } from "../rpc.ts";
 import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
@@ -23,9 +24,10 @@ import {
   encodeEventsResponse,
   encodeNothing,
   encodeOneUint64,
+  encodeReadEventsResponse,
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
-import { toConsumerSpec, toEventQuery, toNewEvent, toStreamSpec } from "./convert.ts";
+import { toConsumerSpec, toEventQuery, toNewEvent, toReadSpec, toStreamSpec } from "./convert.ts";
 import {
   consumeAccess,
   deleteConsumerAccess,
@@ -33,9 +35,11 @@ import {
   ensureStreamAccess,
   getEventAccess,
   publishAccess,
+  readEventsAccess,
 } from "./access.ts";
 import { asWindshiftError } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
+import { ReadLoop } from "./read-loop.ts";
 import type { Router, UnaryCall } from "./server.ts";
 
 /** Registers the service; `drain` ends its open subscriptions. */
@@ -43,6 +47,7 @@ export class EventsService {
   readonly #events: Events;
   readonly #telemetry: ServiceTelemetry;
   readonly #loops = new Set<ConsumeLoop>();
+  readonly #reads = new Set<ReadLoop>();
   #isDraining = false;
 
   constructor(events: Events, telemetry: ServiceTelemetry) {
@@ -98,6 +103,19 @@ export class EventsService {
       },
       (call) => this.#getEvent(call),
     );
+    router.serverStreaming(
+      {
+        method: METHODS.readEvents,
+        decode: (bytes) => fromBinary(ReadEventsRequestSchema, bytes),
+        encode: encodeReadEventsResponse,
+        access: readEventsAccess,
+      },
+      (request, call) => {
+        const loop = new ReadLoop(call, events.reader, toReadSpec(request), (over) => this.#reads.delete(over));
+        this.#reads.add(loop);
+        if (this.#isDraining) loop.drain();
+      },
+    );
     router.bidi(
       {
         method: METHODS.events,
@@ -116,6 +134,7 @@ export class EventsService {
   /** Gives open subscriptions `graceMs` to settle what they hold, then ends them. */
   async drain(graceMs: number): Promise<void> {
     this.#isDraining = true;
+    for (const loop of this.#reads) loop.drain();
     await Promise.all([...this.#loops].map(async (loop) => loop.drain(graceMs)));
   }
 

@@ -109,9 +109,14 @@ const FIRST_BYTES = 128 * 1024;
 const MIN_SIZE_LOOK_MS = 50;
 const MAX_SIZE_LOOK_MS = 5_000;
 
+/** What asks JetStream for messages and has to notice when it gets no sign of life. */
+export interface Watched {
+  checkSilence(now: number): void;
+}
+
 /** Looks after all pulls of a connection: one timer for all instead of one for each, and a pace that all can keep. */
 export class PullMonitor implements Disposable {
-  readonly #pulls = new Set<Pull>();
+  readonly #pulls = new Set<Watched>();
   #lookedAt = performance.now();
   readonly #timer = setInterval(() => {
     const now = performance.now();
@@ -122,11 +127,11 @@ export class PullMonitor implements Disposable {
     for (const pull of this.#pulls) pull.checkSilence(now);
   }, LOOK_MS);
 
-  add(pull: Pull): void {
+  add(pull: Watched): void {
     this.#pulls.add(pull);
   }
 
-  delete(pull: Pull): void {
+  delete(pull: Watched): void {
     this.#pulls.delete(pull);
   }
 
@@ -141,7 +146,7 @@ export class PullMonitor implements Disposable {
 }
 
 /** Pulls from one consumer for one subscription. */
-export class Pull {
+export class Pull implements Watched {
   readonly #api: JetStreamApi;
   readonly #connection: NatsConnection;
   readonly #monitor: PullMonitor;

@@ -2,7 +2,7 @@
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect } from "vitest";
-import { type Client, textOf, textValue } from "../support/client.ts";
+import { type Client, type ReadCall, textOf, textValue } from "../support/client.ts";
 import {
   type Source,
   Worker,
@@ -189,6 +189,56 @@ test("an event is there wherever it is read", { timeout: LONG }, async ({ cluste
       client.getEvent({ stream, event: { case: "lastOfSubject", value: subject } }),
     ]);
     for (const { event } of await Promise.all(reads)) expect(event!.id).toBe(id);
+  }
+});
+
+test(
+  "a range has what was stored before it began, wherever it is read",
+  { timeout: LONG },
+  async ({ cluster, server }) => {
+    const { stream, subject } = await createSource(server.client, { replicas: 3 });
+    await using second = await startWindshift(cluster.urls[1]!);
+    await using third = await startWindshift(cluster.urls[2]!);
+    for (let round = 0; round < 40; round++) {
+      const id = await server.client.publish(subject);
+      const from = { pointer: { case: "offset" as const, value: id } };
+      const reads = [server, second, third].flatMap(({ client }) => [
+        client.readEvents({ stream, from }).events(),
+        client.readEvents({ stream, subjects: [subject], from }).events(),
+        client.readEvents({ stream, backward: true, limit: 1n }).events(),
+      ]);
+      for (const events of await Promise.all(reads)) expect(events.map((event) => event.id)).toEqual([id]);
+    }
+  },
+);
+
+test("readings go on when the leader of their stream is killed", { timeout: LONG }, async ({ cluster, server }) => {
+  const { client } = server;
+  const source = await createSource(client, { replicas: 3, events: 50 });
+  const { stream, subject } = source;
+  const calls = [
+    client.readEvents({ stream, follow: true }).collect(),
+    client.readEvents({ stream, follow: true, subjects: [subject] }).collect(),
+  ];
+  const told = (call: ReadCall): bigint[] => call.told.filter((each) => typeof each === "bigint");
+  await using publisher = keepPublishing(client, subject);
+  for (let round = 0; round < 2; round++) {
+    const before = publisher.stored;
+    await expect.poll(() => publisher.stored, PATIENT).toBeGreaterThan(before + 50);
+    const node = await nodeOf(cluster, "stream", source);
+    await cluster.kill(node);
+    const seen = calls.map((call) => told(call).length);
+    const goesOn = () => calls.every((call, index) => told(call).length > seen[index]! + 50);
+    await expect.poll(goesOn, PATIENT).toBe(true);
+    await cluster.restart(node);
+  }
+  const stored = await publisher.stop();
+  const all = Array.from({ length: stored.length + 50 }, (_, index) => BigInt(index + 1));
+  for (const call of calls) {
+    await expect.poll(() => told(call).length, PATIENT).toBe(all.length);
+    expect(told(call)).toEqual(all);
+    expect(call.told.filter((each) => typeof each === "string")).toHaveLength(1);
+    await call.cancel();
   }
 });
 

@@ -95,6 +95,21 @@ describe("an event", () => {
     });
   });
 
+  test("is the last one that is shown, where the last one was published again for one consumer", async ({
+    client,
+    natsClient,
+  }) => {
+    const stream = await createStream(client);
+    for (const text of ["1", "2"]) await client.publish(`${stream}.a`, text);
+    await publishPlain(natsClient, `${stream}.a`, "again", {
+      "WS-Replay-Consumer": `${stream}/c`,
+      "WS-Replay-Id": "1",
+    });
+    const { event } = await client.getEvent({ stream, ...lastOf(`${stream}.a`) });
+    expect(event).toMatchObject({ id: 2n });
+    expect(textOf(event!.data)).toBe("2");
+  });
+
   test("is the current one although a mirror that lags answers direct gets", async ({ client, jsm }) => {
     const stream = await createStream(client);
     await client.publish(`${stream}.a`, "old");

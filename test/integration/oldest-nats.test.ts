@@ -184,6 +184,25 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     expect(await failure(get({ case: "id", value: 3n }))).toMatchObject({ reason: "EVENT_NOT_FOUND" });
   });
 
+  test("a stream is read forward, backward and on and on", async () => {
+    const { client } = windshift;
+    await ensureStream("read");
+    for (const text of ["1", "2", "3", "4"]) await publish(text === "3" ? "read.b" : "read.a", text);
+    const read = async (request: object) =>
+      (await client.readEvents({ stream: "read", ...request }).events()).map(({ id }) => id);
+    expect(await read({})).toEqual([1n, 2n, 3n, 4n]);
+    expect(await read({ backward: true, limit: 3n })).toEqual([4n, 3n, 2n]);
+    expect(await read({ subjects: ["read.b", "read.c"] })).toEqual([3n]);
+    expect(await read({ subjects: ["read.a"], backward: true })).toEqual([4n, 2n, 1n]);
+    const from = { pointer: { case: "time" as const, value: timestampFromMs(0) } };
+    expect(await read({ from, limit: 1n })).toEqual([1n]);
+    const call = client.readEvents({ stream: "read", follow: true, subjects: ["read.a"] }).collect();
+    await expect.poll(() => call.told).toEqual([1n, 2n, 4n, "caught up at 4"]);
+    await publish("read.a", "5");
+    await expect.poll(() => call.told.at(-1)).toBe(5n);
+    await call.cancel();
+  });
+
   test("values are set, compared, read and deleted", async () => {
     const { client } = windshift;
     await client.ensureStore({ store: "settings" });

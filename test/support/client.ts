@@ -16,6 +16,7 @@ import {
   type ChannelCredentials,
   Client as GrpcClient,
   type ClientDuplexStream,
+  type ClientReadableStream,
   Metadata,
   type StatusObject,
   credentials,
@@ -38,6 +39,10 @@ import {
   EventsResponseSchema,
   GetEventRequestSchema,
   GetEventResponseSchema,
+  type ReadEventsRequest,
+  ReadEventsRequestSchema,
+  type ReadEventsResponse,
+  ReadEventsResponseSchema,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
@@ -143,6 +148,19 @@ export class Client {
     return id;
   }
 
+  /** Opens a `ReadEvents` call. */
+  readEvents(request: MessageInitShape<typeof ReadEventsRequestSchema>, options: CallOptions = {}): ReadCall {
+    const stream = this.grpc.makeServerStreamRequest(
+      `${EVENTS}ReadEvents`,
+      (message: ReadEventsRequest) => Buffer.from(toBinary(ReadEventsRequestSchema, message)),
+      (bytes) => fromBinary(ReadEventsResponseSchema, bytes),
+      create(ReadEventsRequestSchema, request),
+      metadataOf(this.#metadata, options),
+      deadlineOf(options),
+    );
+    return new ReadCall(stream);
+  }
+
   /** Opens an `Events` call without sending anything. */
   events(options: CallOptions = {}, path = `${EVENTS}Events`): EventsCall {
     const stream = this.grpc.makeBidiStreamRequest(
@@ -197,6 +215,61 @@ export class Client {
       const bytes = await this.raw(path, toBinary(request, create(request, message)), options);
       return fromBinary(response, bytes);
     };
+  }
+}
+
+/** An open `ReadEvents` call. Read it in a loop, at the pace of the loop, or let it `collect` by itself. */
+export class ReadCall implements AsyncIterable<ReadEventsResponse> {
+  readonly stream: ClientReadableStream<ReadEventsResponse>;
+  /** What {@link collect} brought so far. */
+  readonly received: ReadEventsResponse[] = [];
+  /** Resolves when the call ended: undefined for OK. */
+  readonly ended: Promise<CallError | undefined>;
+
+  constructor(stream: ClientReadableStream<ReadEventsResponse>) {
+    this.stream = stream;
+    const { promise, resolve } = Promise.withResolvers<CallError | undefined>();
+    this.ended = promise;
+    stream.on("error", () => undefined);
+    stream.on("status", (end) => resolve(end.code === status.OK ? undefined : new CallError(end)));
+  }
+
+  /** Keeps what comes. */
+  collect(): this {
+    this.stream.on("data", (response: ReadEventsResponse) => this.received.push(response));
+    return this;
+  }
+
+  /** Ids of the events that were collected, and `caught_up` with its id where that came. */
+  get told(): (bigint | string)[] {
+    return this.received.map(({ response }) => {
+      if (response.case === "event") return response.value.id;
+      return response.case === "caughtUp" ? `caught up at ${response.value.lastId}` : "?";
+    });
+  }
+
+  /** Each response; rejects with the error that ended the call. Leaving the loop cancels it. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<ReadEventsResponse> {
+    try {
+      for await (const response of this.stream) yield response as ReadEventsResponse;
+    } catch (error) {
+      throw (await this.ended) ?? error;
+    }
+  }
+
+  /** All events to the end; rejects with the error that ended the call. */
+  async events(): Promise<Event[]> {
+    const events: Event[] = [];
+    for await (const { response } of this) if (response.case === "event") events.push(response.value);
+    const error = await this.ended;
+    if (error !== undefined) throw error;
+    return events;
+  }
+
+  /** Leaves as a client that cancels. */
+  async cancel(): Promise<void> {
+    this.stream.cancel();
+    await this.ended;
   }
 }
 

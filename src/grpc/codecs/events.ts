@@ -377,6 +377,23 @@ export function encodeEventsResponse(message: EventsResponse): Uint8Array {
   }
 }
 
+/** `ReadEventsResponse`. */
+export type ReadEventsResponse = EventMessage | { kind: "caught_up"; lastId: number };
+
+/** `ReadEventsResponse` → bytes. */
+export function encodeReadEventsResponse(message: ReadEventsResponse): Uint8Array {
+  if (message.kind === "event") return encodeEvent(message);
+  const { lastId } = message;
+  const size = lastId === 0 ? 0 : 1 + varintSize(lastId);
+  const writer = new WireWriter(fieldSize(size));
+  writer.header(18, size);
+  if (lastId > 0) {
+    writer.varint(8);
+    writer.uint64(lastId);
+  }
+  return writer.bytes;
+}
+
 function encodeSubscribed(timeout: SecondsAndNanos): Uint8Array {
   const size = timeSize(timeout);
   const inner = fieldSize(size);
