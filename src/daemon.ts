@@ -92,6 +92,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
       open,
       maxProcessingEvents: config.limits.maxProcessingEvents,
       metrics,
+      logger,
     }),
   );
   const domainState = new State(shared);
@@ -254,15 +255,14 @@ function renewTls(files: TlsFiles, engine: Engine, logger: Logger): Disposable {
 
 /** Counts and logs calls that are cut off because their client does not read; a crowd of them in part. */
 function slowClientReport(logger: Logger, metrics: Metrics): NonNullable<EngineOptions["onUnread"]> {
-  const limit = new LineLimit(SLOW_CLIENT_LINES_PER_SECOND);
+  const text = "a call was cut off: its client does not read, and GRPC_MAX_UNREAD_BYTES is reached";
+  const onQuiet = (_: string, leftOut: number): void => logger.warn({ leftOut }, text);
+  const limit = new LineLimit(SLOW_CLIENT_LINES_PER_SECOND, { onQuiet });
   return ({ path, peer }, bytes) => {
     metrics.slowClients.add(1);
     const leftOut = limit.admit("");
     if (leftOut === undefined) return;
-    logger.warn(
-      { path, peer, bytes, ...(leftOut === 0 ? {} : { leftOut }) },
-      "a call was cut off: its client does not read, and GRPC_MAX_UNREAD_BYTES is reached",
-    );
+    logger.warn({ path, peer, bytes, ...(leftOut === 0 ? {} : { leftOut }) }, text);
   };
 }
 

@@ -7,7 +7,7 @@ import { LineLimit } from "../telemetry/line-limit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Principal } from "./principal.ts";
 
-/** Of the same kind and principal in a second; how many were left out is told with the next. */
+/** Of the same kind and principal in a second; how many were left out is told with the next, or when it is over. */
 const LINES_PER_SECOND = 50;
 /** Kinds that are told apart; beyond them all principals share what may be written. */
 const MAX_KINDS = 1_000;
@@ -22,7 +22,9 @@ export interface AuditedCall {
 /** Writes the audit log; every method is of no effect where that is switched off. */
 export class Audit {
   readonly #logger: Logger | undefined;
-  readonly #limit = new LineLimit(LINES_PER_SECOND);
+  readonly #limit = new LineLimit(LINES_PER_SECOND, {
+    onQuiet: (kind, leftOut) => this.#logger?.warn({ event: "left_out", kind, leftOut }, "lines were left out"),
+  });
   readonly #kinds = new Set<string>();
 
   constructor(logger: Logger | undefined) {

@@ -8,6 +8,7 @@
  */
 import { fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
+import { nanoseconds } from "../nats/units.ts";
 
 /** How a consumer treats events that fail. */
 export interface DeliveryPolicy {
@@ -58,6 +59,17 @@ export function toPolicy(stream: string, spec: DeliveryPolicySpec): DeliveryPoli
   }
   if (maxAttempts === 0 && backoffMs.length === 0 && deadLetterStream === undefined) return undefined;
   return { maxAttempts, backoffMs: [...backoffMs], deadLetterStream };
+}
+
+/** How long a reject without a delay waits after this attempt, in whole nanoseconds; 0: not at all. */
+export function backoffNanoseconds({ backoffMs }: DeliveryPolicy, attempt: number): number {
+  const { length } = backoffMs;
+  return length === 0 ? 0 : nanoseconds(backoffMs[Math.min(attempt, length) - 1]!);
+}
+
+/** Whether the attempts of an event have run out with this one. */
+export function isLastAttempt({ maxAttempts }: DeliveryPolicy, attempt: number): boolean {
+  return maxAttempts > 0 && attempt >= maxAttempts;
 }
 
 /** True for policies that say the same. */

@@ -10,12 +10,18 @@ import type { Publisher } from "../nats/publish.ts";
 import { PullMonitor } from "../nats/pull.ts";
 import { StreamTraits } from "../nats/stream-traits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Logger } from "../telemetry/logger.ts";
 import { Consumers } from "./consumers.ts";
 import { DeadLetters } from "./dead-letters.ts";
-import { DeadLetterStreams } from "./dead-letter-streams.ts";
 import { EventGetter } from "./event-getter.ts";
+import { DeadLetterWriter } from "./dead-letter-writer.ts";
+import { DeadLetterStreams } from "./dead-letter-streams.ts";
 import { EventReader } from "./event-reader.ts";
 import type { OpenSubscriptions } from "./open-subscriptions.ts";
+import { EventFailureLog } from "./failure-log.ts";
+import type { FailuresContext } from "./failures.ts";
+import { LastReasons } from "./last-reasons.ts";
+import { PolicyWatch } from "./policy-watch.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
 import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
@@ -32,6 +38,7 @@ export interface EventsDependencies {
   readonly maxProcessingEvents: number;
   readonly defaultReplicas: number;
   readonly metrics: Metrics;
+  readonly logger: Logger;
 }
 
 /** The domain of events. */
@@ -44,12 +51,21 @@ export class Events implements Disposable {
   readonly reader: EventReader;
   readonly #dependencies: EventsDependencies;
   readonly #monitor = new PullMonitor();
+  readonly #policies: PolicyWatch;
+  readonly #failures: FailuresContext;
 
   constructor(dependencies: EventsDependencies) {
-    const { api, publisher, reader, advisories } = dependencies;
+    const { api, publisher, reader, advisories, logger } = dependencies;
+    const streams = new DeadLetterStreams(api);
     this.#dependencies = dependencies;
+    this.#policies = new PolicyWatch(api, logger);
+    this.#failures = {
+      failureLog: new EventFailureLog(logger),
+      lastReasons: new LastReasons(),
+      letters: new DeadLetterWriter({ api, reader, publisher, streams }),
+    };
     this.streams = new Streams(api, dependencies);
-    this.consumers = new Consumers(api, new DeadLetterStreams(api));
+    this.consumers = new Consumers(api, streams);
     this.deadLetters = new DeadLetters({ api, reader, publisher });
     this.reader = new EventReader({ api, advisories, monitor: this.#monitor }, reader);
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)), this.reader);
@@ -58,7 +74,7 @@ export class Events implements Disposable {
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */
   async subscribe(spec: SubscriptionSpec, listener: SubscriptionListener, call: ApiCall): Promise<Subscription> {
-    const context = { ...this.#dependencies, monitor: this.#monitor };
+    const context = { ...this.#dependencies, ...this.#failures, monitor: this.#monitor, policies: this.#policies };
     const { api, open } = context;
     return api.inTurn(call, async () => {
       open.refuseDuringReset(spec.stream, spec.consumer);
@@ -75,5 +91,6 @@ export class Events implements Disposable {
 
   [Symbol.dispose](): void {
     this.#monitor[Symbol.dispose]();
+    this.#policies[Symbol.dispose]();
   }
 }

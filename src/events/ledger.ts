@@ -17,6 +17,9 @@ export interface HeldEvent {
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
   readonly attempt: number;
+  /** For the log, should it fail. */
+  readonly subject: string;
+  readonly traceParent: string | undefined;
   /** Size as NATS counts it. */
   readonly bytes: number;
   /** On the monotonic clock; from then on the event is not held any more. */

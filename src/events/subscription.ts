@@ -24,14 +24,25 @@ import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable, filtersOf } from "./consumers.ts";
+import { type DeliveryPolicy, backoffNanoseconds, isLastAttempt } from "./delivery-policy.ts";
 import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
+import { Failures, type FailuresContext } from "./failures.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
+import type { PolicyWatch, WatchedPolicy } from "./policy-watch.ts";
 import { isScheduleSubject } from "./schedule.ts";
 import type { OpenSubscription, OpenSubscriptions } from "./open-subscriptions.ts";
 import { StatusReporter, type SubscriptionStatus } from "./status.ts";
 
 /** What became of an event, as the client says. */
 export type SettlementKind = "ack" | "reject" | "terminate" | "ping";
+
+/** How events are rejected. */
+export interface Rejection {
+  /** Undefined: as the consumer's delivery policy says, else none. */
+  readonly delayMs?: number | undefined;
+  /** What the client says about it. */
+  readonly reason?: string | undefined;
+}
 
 /** What became of the ids of one settlement, each under exactly one. */
 export interface SettlementResult {
@@ -75,7 +86,7 @@ export interface SubscriptionSpec {
 }
 
 /** What all subscriptions share. */
-export interface SubscriptionContext {
+export interface SubscriptionContext extends FailuresContext {
   readonly api: JetStreamApi;
   readonly advisories: Advisories;
   readonly monitor: PullMonitor;
@@ -84,6 +95,7 @@ export interface SubscriptionContext {
   /** Largest window; more asked for gets this. */
   readonly maxProcessingEvents: number;
   readonly metrics: Metrics;
+  readonly policies: PolicyWatch;
 }
 
 const DEFAULT_WINDOW = 50n;
@@ -99,6 +111,11 @@ const STATUS_HEARTBEAT_MS = 3_000;
 const CLUSTER_HEARTBEAT_MS = 500;
 /** Pings of one event under way at once; more have to be tried again. */
 const MAX_PINGS = 8;
+/** An event whose letter could not be stored is tried again after this, then after twice as long, … */
+const LETTER_RETRY_MS = 1_000;
+/** … and at least so often. */
+const MAX_LETTER_RETRY_MS = 60_000;
+const NO_REJECTION: Rejection = {};
 const ACK = Buffer.from("+ACK");
 const NAK = Buffer.from("-NAK");
 /** nats-server replicates a reject only with a delay; without, a new leader forgets it. */
@@ -130,6 +147,12 @@ export class Subscription implements OpenSubscription {
   readonly #unwatch: (() => void)[];
   readonly #backoffMs: readonly number[];
   readonly #nak: Buffer;
+  readonly #policy: WatchedPolicy;
+  readonly #failures: Failures;
+  /** As `WS-Replay-Consumer` names it. */
+  readonly #name: string;
+  /** Events that are given up without being shown to the client; each takes its place in the window until it is settled. */
+  readonly #unseen = new Set<number>();
   #settling = 0;
   #settled: PromiseWithResolvers<void> | undefined;
   #onEmpty: (() => void) | undefined;
@@ -182,7 +205,11 @@ export class Subscription implements OpenSubscription {
       );
     }
     this.#nak = (info.cluster?.replicas?.length ?? 0) > 0 ? REPLICATED_NAK : NAK;
+    this.#policy = context.policies.watch(info);
+    this.#failures = new Failures(context, stream, consumer, this.#metrics);
+    this.#name = `${stream}/${consumer}`;
     this.#ledger = new Ledger((event) => {
+      this.#failures.timedOut(event);
       this.#released(event, "expired");
       this.#pull.grant(1, event.bytes);
     });
@@ -243,14 +270,17 @@ export class Subscription implements OpenSubscription {
     this.#pull.resume();
   }
 
-  /** Settles events; `done` hears of all of them at once. `delayMs` is for rejects. */
+  /** Settles events; `done` hears of all of them at once. */
   settle(
     kind: SettlementKind,
     ids: readonly EventId[],
-    delayMs: number | undefined,
+    rejection: Rejection = NO_REJECTION,
     done: (result: SettlementResult) => void,
   ): void {
-    const batch = new SettlementBatch(this, kind, this.#payload(kind, delayMs), done);
+    const payload = this.#payload(kind, rejection.delayMs);
+    const effect = EFFECTS[kind];
+    const policy = kind === "reject" || kind === "terminate" ? this.#policy.current : undefined;
+    const batch = new SettlementBatch(this, kind, rejection.reason, done);
     const now = performance.now();
     // A ping leaves the event where it is: named twice in one message it would be pinged twice.
     const pinged = kind === "ping" && ids.length > 1 ? new Set<EventId>() : undefined;
@@ -264,11 +294,38 @@ export class Subscription implements OpenSubscription {
       } else {
         if (kind === "ping") event.pings += 1;
         else event.isSettling = true;
-        batch.send(this.#connection, event, now);
+        if (policy === undefined) batch.send(this.#connection, event, payload, effect, now);
+        else this.#refuse(batch, event, policy, rejection, payload);
       }
     }
     if (batch.invalidIds.length > 0) this.#metrics.settlements(kind, "invalid").add(batch.invalidIds.length);
     this.#settling += 1;
+    batch.sealed();
+  }
+
+  /** Rejects an event as the policy of the consumer wants it: for good, when it was for the last time. */
+  #refuse(batch: SettlementBatch, event: HeldEvent, policy: DeliveryPolicy, rejection: Rejection, nak: Buffer): void {
+    const now = performance.now();
+    if (batch.kind === "reject" && !isLastAttempt(policy, event.attempt)) {
+      const backoff = rejection.delayMs === undefined ? backoffNanoseconds(policy, event.attempt) : 0;
+      batch.send(this.#connection, event, backoff === 0 ? nak : nakAfter(backoff), "again", now);
+    } else if (policy.deadLetterStream === undefined) {
+      batch.send(this.#connection, event, TERM, "dropped", now);
+    } else {
+      batch.begin();
+      void this.#storeHeld(batch, event, policy);
+    }
+  }
+
+  /** The letter first, then the end of the event. */
+  async #storeHeld(batch: SettlementBatch, event: HeldEvent, policy: DeliveryPolicy): Promise<void> {
+    // Its time begins anew, so that it does not go to somebody else meanwhile.
+    this.#connection.publish(event.ackSubject, "", PING);
+    const cause = batch.kind === "terminate" ? "rejected" : "attempts";
+    const how = { policy, cause, attempts: event.attempt, reason: batch.reason } as const;
+    const isStored = await this.#failures.store(event, how);
+    if (isStored && this.#pull.isVerified) batch.send(this.#connection, event, TERM, "given_up", performance.now());
+    else this.failed(batch, event);
     batch.sealed();
   }
 
@@ -312,6 +369,7 @@ export class Subscription implements OpenSubscription {
     this.#open.delete(this);
     this.#metrics.subscriptions.add(-1);
     for (const unwatch of this.#unwatch) unwatch();
+    this.#policy[Symbol.dispose]();
     // Its unsubscribe goes out first: what is handed back must not come here again.
     this.stop();
     if (this.#pull.lingering !== undefined) await this.#pull.lingering;
@@ -324,22 +382,30 @@ export class Subscription implements OpenSubscription {
   }
 
   /** @internal */
-  confirmed(kind: SettlementKind, event: HeldEvent, sentAt: number): void {
+  confirmed(batch: SettlementBatch, event: HeldEvent, effect: Effect, sentAt: number): void {
+    const { kind } = batch;
     this.#metrics.settlements(kind, "confirmed").add(1);
-    if (kind === "ping") {
+    batch.ids = withId(batch.ids, event.id);
+    if (effect === "kept") {
       event.pings -= 1;
       this.#ledger.keep(event, sentAt + this.#holdTimeMs(event.attempt));
       return;
     }
-    const released = this.#ledger.settled(event, kind !== "reject");
+    if (effect === "again") this.#failures.rejected(event, batch.reason, this.#policy.current !== undefined);
+    else if (effect === "dropped") {
+      this.#failures.dropped(event, kind === "terminate" ? "rejected" : "attempts", batch.reason);
+    }
+    const released = this.#ledger.settled(event, effect !== "again");
     if (released === undefined) return;
     this.#released(released, kind);
     this.#pull.grant(1, released.bytes);
   }
 
   /** @internal */
-  failed(kind: SettlementKind, event: HeldEvent): void {
+  failed(batch: SettlementBatch, event: HeldEvent): void {
+    const { kind } = batch;
     this.#metrics.settlements(kind, "failed").add(1);
+    batch.temporaryFailedIds = withId(batch.temporaryFailedIds, event.id);
     if (kind === "ping") event.pings -= 1;
     else event.isSettling = false;
     if (this.#closing === undefined) {
@@ -369,12 +435,26 @@ export class Subscription implements OpenSubscription {
       return;
     }
     const event = readEvent(message);
+    const { replayConsumer } = event.headers;
+    if (replayConsumer !== undefined && replayConsumer !== this.#name) {
+      this.#skip(message);
+      return;
+    }
+    const policy = this.#policy.current;
+    // Its attempts ran out with the delivery before.
+    if (policy !== undefined && policy.maxAttempts > 0 && event.attempt > policy.maxAttempts) {
+      this.#reporter?.delivered(waitingBehind(event.ackSubject));
+      void this.#giveUpUnseen(event, policy, message.headers);
+      return;
+    }
     this.#metrics.deliveries.add(1);
     if (event.attempt > 1) this.#metrics.redeliveries.add(1);
     const previous = this.#ledger.add({
       id: event.id,
       ackSubject: event.ackSubject,
       attempt: event.attempt,
+      subject: event.subject,
+      traceParent: event.headers.traceParent,
       bytes: event.bytes,
       expiresAt: performance.now() + this.#holdTimeMs(event.attempt),
       isSettling: false,
@@ -384,11 +464,50 @@ export class Subscription implements OpenSubscription {
     this.#metrics.unsettled.add(1);
     this.#reporter?.delivered(waitingBehind(event.ackSubject));
     if (previous === undefined) return;
+    if (!previous.isSettling) this.#failures.timedOut(previous);
     this.#released(previous, "expired");
     this.#pull.grant(1, previous.bytes);
   }
 
-  /** Nobody sees an event that waits for its time. If NATS does not hear of it, it comes again, and goes again. */
+  /**
+   * An event whose attempts have run out is settled without its client. Until then it takes its place in the window, which
+   * bounds how many there are. One whose letter cannot be stored goes back to JetStream for a while and makes room.
+   */
+  async #giveUpUnseen(event: DeliveredEvent, policy: DeliveryPolicy, headers: Buffer | undefined): Promise<void> {
+    const { id, subject, payload, ackSubject, bytes } = event;
+    // That one settles this one too: JetStream knows them by their id.
+    if (this.#unseen.has(id)) {
+      this.#pull.grant(1, bytes);
+      return;
+    }
+    this.#unseen.add(id);
+    // Deliveries after the last one that was allowed were this server's own tries.
+    const attempts = Math.min(event.attempt - 1, policy.maxAttempts);
+    const failed = { id, subject, attempt: attempts, traceParent: event.headers.traceParent };
+    const isDropped = policy.deadLetterStream === undefined;
+    const content = { headers, payload };
+    const isSettled =
+      isDropped || (await this.#failures.store(failed, { policy, cause: "attempts", attempts, content }));
+    if (this.#pull.isVerified) {
+      if (!isSettled)
+        this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - policy.maxAttempts)));
+      else if ((await this.#terminate(ackSubject)) && isDropped) this.#failures.dropped(failed, "attempts", undefined);
+    }
+    this.#unseen.delete(id);
+    this.#pull.grant(1, bytes);
+  }
+
+  /** Resolves true when JetStream has settled the delivery for good. */
+  async #terminate(ackSubject: string): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#connection.request(ackSubject, "", TERM, this.#connection.options.requestTimeoutMs, {
+      onReply: (reply) => resolve(statusCode(reply) === 0),
+      onNoReply: () => resolve(false),
+    });
+    return promise;
+  }
+
+  /** Nobody sees an event that waits for its time, nor a replay for another consumer. If NATS does not hear of it, it comes again, and goes again. */
   #skip(message: NatsMessage): void {
     this.#connection.publish(message.reply, "", ACK);
     this.#reporter?.delivered(waitingBehind(message.reply));
@@ -433,7 +552,7 @@ export class Subscription implements OpenSubscription {
       case "ping":
         return PING;
       case "reject":
-        return delayMs === undefined ? this.#nak : Buffer.from(`-NAK {"delay":${Math.max(1, nanoseconds(delayMs))}}`);
+        return delayMs === undefined ? this.#nak : nakAfter(nanoseconds(delayMs));
     }
   }
 }
@@ -454,7 +573,8 @@ class SettlementBatch implements SettlementResult {
   temporaryFailedIds: EventId[] = NO_IDS;
   readonly subscription: Subscription;
   readonly kind: SettlementKind;
-  readonly #payload: Buffer;
+  /** What the client says about rejected events. */
+  readonly reason: string | undefined;
   readonly #done: (result: SettlementResult) => void;
   /** One more than there are, until all are sent. */
   #pending = 1;
@@ -462,19 +582,24 @@ class SettlementBatch implements SettlementResult {
   constructor(
     subscription: Subscription,
     kind: SettlementKind,
-    payload: Buffer,
+    reason: string | undefined,
     done: (result: SettlementResult) => void,
   ) {
     this.subscription = subscription;
     this.kind = kind;
-    this.#payload = payload;
+    this.reason = reason;
     this.#done = done;
   }
 
-  send(connection: NatsConnection, event: HeldEvent, now: number): void {
+  send(connection: NatsConnection, event: HeldEvent, payload: Buffer, effect: Effect, now: number): void {
     this.#pending += 1;
     const timeoutMs = connection.options.requestTimeoutMs;
-    connection.request(event.ackSubject, "", this.#payload, timeoutMs, new Settlement(this, event, now));
+    connection.request(event.ackSubject, "", payload, timeoutMs, new Settlement(this, event, effect, now));
+  }
+
+  /** Something has to be done before it can be sent; `sealed` says that it is. */
+  begin(): void {
+    this.#pending += 1;
   }
 
   sealed(): void {
@@ -489,11 +614,13 @@ class SettlementBatch implements SettlementResult {
 class Settlement implements ReplyHandler {
   readonly #batch: SettlementBatch;
   readonly #event: HeldEvent;
+  readonly #effect: Effect;
   readonly #sentAt: number;
 
-  constructor(batch: SettlementBatch, event: HeldEvent, sentAt: number) {
+  constructor(batch: SettlementBatch, event: HeldEvent, effect: Effect, sentAt: number) {
     this.#batch = batch;
     this.#event = event;
+    this.#effect = effect;
     this.#sentAt = sentAt;
   }
 
@@ -505,17 +632,32 @@ class Settlement implements ReplyHandler {
       this.onNoReply();
       return;
     }
-    batch.subscription.confirmed(batch.kind, this.#event, this.#sentAt);
-    batch.ids = withId(batch.ids, this.#event.id);
+    batch.subscription.confirmed(batch, this.#event, this.#effect, this.#sentAt);
     batch.sealed();
   }
 
   onNoReply(): void {
-    const batch = this.#batch;
-    batch.subscription.failed(batch.kind, this.#event);
-    batch.temporaryFailedIds = withId(batch.temporaryFailedIds, this.#event.id);
-    batch.sealed();
+    this.#batch.subscription.failed(this.#batch, this.#event);
+    this.#batch.sealed();
   }
+}
+
+/** What becomes of an event that JetStream has settled: its client keeps it, it is delivered again, or it is over. */
+type Effect = "kept" | "again" | "done" | "given_up" | "dropped";
+
+/** Where no delivery policy says otherwise. */
+const EFFECTS = { ack: "done", ping: "kept", reject: "again", terminate: "dropped" } as const satisfies Record<
+  SettlementKind,
+  Effect
+>;
+
+function nakAfter(ns: number): Buffer {
+  return Buffer.from(`-NAK {"delay":${Math.max(1, ns)}}`);
+}
+
+/** How long an event waits after so many failures to store its letter. */
+function letterRetryNs(failures: number): number {
+  return nanoseconds(Math.min(MAX_LETTER_RETRY_MS, LETTER_RETRY_MS * 2 ** Math.min(failures - 1, 10)));
 }
 
 function heartbeatMs({ cluster }: ConsumerInfo, { statusUpdates }: SubscriptionSpec): number | undefined {

@@ -9,11 +9,12 @@
  * Nothing here grows without a bound: events are bounded by the window, confirmations by what is read from the client,
  * and while the client does not read, neither requests are read nor further events asked for.
  */
-import { WindshiftError, fieldError } from "../errors.ts";
+import { WindshiftError, fieldError, quote } from "../errors.ts";
 import type { DeliveredEvent } from "../events/event.ts";
 import type { Events } from "../events/events.ts";
 import type { SubscriptionStatus } from "../events/status.ts";
 import type {
+  Rejection,
   ReleaseResult,
   SettlementKind,
   SettlementResult,
@@ -31,6 +32,7 @@ import type { BidiCall } from "./server.ts";
 
 /** A NATS that does not answer holds up a drain no longer than this. */
 const HAND_BACK_MS = 2_000;
+const MAX_REASON_LENGTH = 1_024;
 
 type Settle = Extract<EventsRequest, { kind: "ack" | "reject" | "ping" }>;
 
@@ -188,10 +190,10 @@ export class ConsumeLoop implements SubscriptionListener {
     if (request.kind === "subscribe") {
       throw new WindshiftError("UNEXPECTED_MESSAGE", "subscribe: was sent already", { field: "subscribe" });
     }
-    const delayMs = delayOf(request);
+    const rejection = rejectionOf(request);
     const kind = settlementOf(request);
     const span = this.#tracing.enabled ? this.#startSettlement(kind, request.ids.length) : undefined;
-    this.#subscription!.settle(kind, request.ids, delayMs, (result: SettlementResult) => {
+    this.#subscription!.settle(kind, request.ids, rejection, (result: SettlementResult) => {
       if (result.temporaryFailedIds.length > 0) span?.fail("NATS_UNAVAILABLE", "JetStream did not confirm all");
       else span?.end();
       this.#send(confirmation(request.kind, result));
@@ -259,12 +261,26 @@ function settlementOf(request: Settle): SettlementKind {
   return request.permanently === true ? "terminate" : "reject";
 }
 
-function delayOf(request: Settle): number | undefined {
-  if (request.kind !== "reject" || request.delay === undefined) return undefined;
-  if (request.permanently === true) {
+function rejectionOf(request: Settle): Rejection | undefined {
+  if (request.kind !== "reject") return undefined;
+  const reason = request.reason === "" ? undefined : request.reason;
+  // Counted as people do, and only where it may be too long.
+  if (reason !== undefined && reason.length > MAX_REASON_LENGTH && Array.from(reason).length > MAX_REASON_LENGTH) {
+    throw fieldError(
+      "INVALID_VALUE",
+      "reject.reason",
+      `${quote(reason)} is longer than ${MAX_REASON_LENGTH} characters`,
+    );
+  }
+  return { delayMs: delayOf(request), reason };
+}
+
+function delayOf({ delay, permanently }: Extract<Settle, { kind: "reject" }>): number | undefined {
+  if (delay === undefined) return undefined;
+  if (permanently === true) {
     throw fieldError("CONFLICTING_FIELDS", "reject.delay", "cannot be combined with permanently");
   }
-  const delayMs = durationMs("reject.delay", request.delay)!;
+  const delayMs = durationMs("reject.delay", delay)!;
   if (delayMs === 0) throw fieldError("INVALID_VALUE", "reject.delay", "0 s is not longer than zero");
   return delayMs;
 }

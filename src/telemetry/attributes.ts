@@ -21,6 +21,8 @@ export const MESSAGING_BATCH_MESSAGE_COUNT = "messaging.batch.message_count";
 
 /** What came of it: `stored`, `duplicate`, `confirmed`, `invalid`, `failed`. */
 export const RESULT = "windshift.result";
+/** Why an event failed: `rejected`, `timed_out`, `attempts`. */
+export const CAUSE = "windshift.cause";
 export const SUBJECT = "windshift.subject";
 export const DELIVERY_ATTEMPT = "windshift.delivery_attempt";
 

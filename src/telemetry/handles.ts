@@ -1,5 +1,6 @@
 /** Handles of what belongs together: a method, a stream, a consumer. Resolve one once and keep it; counting is then one addition. */
 import {
+  CAUSE,
   ERROR_TYPE,
   MESSAGING_OPERATION_NAME,
   MESSAGING_SYSTEM_NAME,
@@ -16,6 +17,13 @@ import type { Count, Family, Histogram, Labels, Level } from "./instruments.ts";
 export type SettlementKind = "ack" | "reject" | "terminate" | "ping";
 /** Under which list of the confirmation its id went. */
 export type SettlementResult = "confirmed" | "invalid" | "failed";
+
+/** Why a delivery failed. */
+export type FailureCause = "rejected" | "timed_out";
+/** Why an event was given up: its client said so, or its attempts ran out. */
+export type GivingUpCause = "rejected" | "attempts";
+/** What became of an event that was given up. */
+export type GivingUpResult = "stored" | "dropped" | "failed" | "lost";
 
 /** Calls of one method. */
 export class RpcMetrics {
@@ -86,12 +94,16 @@ export class ConsumerMetrics {
   /** Events that subscriptions hold unsettled. */
   readonly unsettled: Level;
   readonly #settlements: Family<Count>;
+  readonly #failures: Family<Count>;
+  readonly #givenUp: Family<Count>;
   readonly #labels: Labels;
   readonly #counts: Partial<Record<SettlementKind, Partial<Record<SettlementResult, Count>>>> = {};
 
   constructor(families: ConsumerFamilies, labels: Labels) {
     this.#labels = labels;
     this.#settlements = families.settlements;
+    this.#failures = families.failures;
+    this.#givenUp = families.givenUp;
     this.deliveries = families.consumed.with({
       [MESSAGING_SYSTEM_NAME]: "nats",
       [MESSAGING_OPERATION_NAME]: "deliver",
@@ -111,6 +123,16 @@ export class ConsumerMetrics {
       [RESULT]: result,
     }));
   }
+
+  /** Deliveries that failed. */
+  failures(cause: FailureCause): Count {
+    return this.#failures.with({ ...this.#labels, [CAUSE]: cause });
+  }
+
+  /** Events that were given up. */
+  givenUp(cause: GivingUpCause, result: GivingUpResult): Count {
+    return this.#givenUp.with({ ...this.#labels, [CAUSE]: cause, [RESULT]: result });
+  }
 }
 
 /** The families that consumers share. */
@@ -118,6 +140,8 @@ export interface ConsumerFamilies {
   readonly consumed: Family<Count>;
   readonly redeliveries: Family<Count>;
   readonly settlements: Family<Count>;
+  readonly failures: Family<Count>;
+  readonly givenUp: Family<Count>;
   readonly subscriptions: Family<Level>;
   readonly unsettled: Family<Level>;
 }

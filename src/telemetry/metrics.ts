@@ -3,6 +3,7 @@
  * one addition; see `instruments.ts`. Labels have few values on purpose: no subject, key or event id becomes one.
  */
 import {
+  CAUSE,
   ERROR_TYPE,
   MESSAGING_CONSUMER_GROUP_NAME,
   MESSAGING_DESTINATION_NAME,
@@ -89,6 +90,15 @@ export class Metrics {
     settlements: this.#counter("windshift.settlements", "{event}", "Events that clients settled, by kind and result.", [
       ...CONSUMER,
       MESSAGING_OPERATION_NAME,
+      RESULT,
+    ]),
+    failures: this.#counter("windshift.failures", "{event}", "Deliveries that were rejected, or not settled in time.", [
+      ...CONSUMER,
+      CAUSE,
+    ]),
+    givenUp: this.#counter("windshift.dead_letters", "{event}", "Events that were given up, by what became of them.", [
+      ...CONSUMER,
+      CAUSE,
       RESULT,
     ]),
     subscriptions: this.#level("windshift.subscriptions", "{subscription}", "Open subscriptions.", CONSUMER),

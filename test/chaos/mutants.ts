@@ -29,10 +29,10 @@ export const MUTANTS = {
     file: "events/subscription.ts",
     edits: [
       [
-        '    connection.request(event.ackSubject, "", this.#payload, timeoutMs, new Settlement(this, event, now));',
-        "    const settlement = new Settlement(this, event, now);\n" +
-          "    if (this.kind === 'ack') { connection.publish(event.ackSubject, '', this.#payload); queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never)); }\n" +
-          "    else connection.request(event.ackSubject, '', this.#payload, timeoutMs, settlement);",
+        '    connection.request(event.ackSubject, "", payload, timeoutMs, new Settlement(this, event, effect, now));',
+        "    const settlement = new Settlement(this, event, effect, now);\n" +
+          "    if (this.kind === 'ack') { connection.publish(event.ackSubject, '', payload); queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never)); }\n" +
+          "    else connection.request(event.ackSubject, '', payload, timeoutMs, settlement);",
       ],
     ],
     fault: "lost_requests_nats_link",
@@ -44,8 +44,8 @@ export const MUTANTS = {
     file: "events/subscription.ts",
     edits: [
       [
-        "    batch.temporaryFailedIds.push(this.#event.id);\n    batch.sealed();",
-        "    batch.ids.push(this.#event.id);\n    batch.sealed();",
+        "    batch.temporaryFailedIds = withId(batch.temporaryFailedIds, event.id);",
+        "    batch.ids = withId(batch.ids, event.id);",
       ],
     ],
     fault: "lost_requests_nats_link",

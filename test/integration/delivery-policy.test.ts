@@ -3,8 +3,9 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ConsumerConfig, JetStreamManager } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
 import type { DeliveryPolicySchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
-import { type Client, failure } from "../support/client.ts";
-import { duration } from "../support/consuming.ts";
+import { type Client, type EventsCall, failure } from "../support/client.ts";
+import { confirmed, consumerState, duration } from "../support/consuming.ts";
+import { createFailing, setPolicy, until } from "../support/failing.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { startWindshift } from "../support/windshift.ts";
 
@@ -214,5 +215,130 @@ describe("the time without a subscriber", () => {
     const request = { stream, name: "c", subjects: [`${stream}.>`], inactiveThreshold: duration(ms) };
     const error = await failure(client.ensureConsumer(request));
     expect(error).toMatchObject({ status: "INVALID_ARGUMENT", fields: ["inactive_threshold"] });
+  });
+});
+
+describe("the back-off", () => {
+  test("paces rejects without a delay by attempt, and the last repeats", async ({ client }) => {
+    const source = await createFailing(client, { backoff: [duration(1), duration(400)] });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject);
+    const waits: number[] = [];
+    for (let attempt = 1n; attempt <= 3n; attempt++) {
+      expect((await call.event()).deliveryAttempt).toBe(attempt);
+      const start = performance.now();
+      call.send({ case: "reject", value: { ids: [id] } });
+      expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+      await until(() => call.received.length > 2 * Number(attempt) + 1);
+      waits.push(performance.now() - start);
+    }
+    expect(waits[1]).toBeGreaterThan(390);
+    expect(waits[2]).toBeGreaterThan(390);
+    await call.cancel();
+  });
+
+  test("gives way to the delay that a client names", async ({ client }) => {
+    const source = await createFailing(client, { backoff: [duration(3_600_000)] });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject);
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], delay: duration(1) } });
+    await call.confirmation();
+    expect((await call.event()).deliveryAttempt).toBe(2n);
+    await call.cancel();
+  });
+
+  test("keeps a place in the consumer's own limit while an event waits", async ({ client, jsm }) => {
+    const source = await createFailing(client, { backoff: [duration(3_600_000)] });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject);
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id] } });
+    await call.confirmation();
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 1 });
+    await call.cancel();
+  });
+});
+
+describe("a changed policy", () => {
+  /** Publishes an event, which `call` gets and rejects. */
+  async function rejectOne(client: Client, call: EventsCall, subject: string): Promise<bigint> {
+    const id = await client.publish(subject);
+    while ((await call.event()).id !== id);
+    call.send({ case: "reject", value: { ids: [id] } });
+    await call.confirmation();
+    return id;
+  }
+
+  test("applies to open subscriptions, on all servers", async ({ nats, windshift, client, jsm }) => {
+    const source = await createFailing(client, undefined);
+    await using other = await startWindshift(nats.url);
+    const call = await other.client.subscribe(source.stream, "c");
+    await setPolicy(client, source, { maxAttempts: 1 });
+    /** Rejects one event after the other until the first reject of one is, or is not, its last. */
+    const untilLast = async (isLast: boolean): Promise<void> => {
+      for (;;) {
+        const id = await rejectOne(client, call, source.subject);
+        const wasLast = (await consumerState(jsm, source)).held === 0;
+        if (!wasLast) {
+          expect((await call.event()).id).toBe(id);
+          await call.ackNow(id);
+        }
+        if (wasLast === isLast) return;
+      }
+    };
+    await untilLast(true);
+    expect(windshift.log.filter((line) => line["stream"] === source.stream)).toEqual([]);
+    await setPolicy(client, source, {});
+    await untilLast(false);
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
+    await call.cancel();
+  });
+
+  test("is put back when an update of others wiped it, and holds meanwhile", async ({ windshift, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1 });
+    const call = await client.subscribe(source.stream, "c");
+    const stored = await storedPolicy(jsm, source.stream);
+    await jsm.consumers.update(source.stream, "c", { metadata: { owner: "us" }, ack_wait: 7_000_000_000 });
+    expect(await storedPolicy(jsm, source.stream)).toBeUndefined();
+    await rejectOne(client, call, source.subject);
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
+    await until(async () => (await storedPolicy(jsm, source.stream)) !== undefined);
+    expect(await storedPolicy(jsm, source.stream)).toEqual(stored);
+    expect(await configOf(jsm, source.stream)).toMatchObject({ metadata: { owner: "us" }, ack_wait: 7_000_000_000 });
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ stream: source.stream, msg: expect.stringContaining("put back") as string }),
+    );
+    await call.cancel();
+  });
+
+  test("that cannot be read counts as none, with a warning", async ({ windshift, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1 });
+    await jsm.consumers.update(source.stream, "c", { metadata: { [KEY]: "no JSON" } });
+    const call = await client.subscribe(source.stream, "c");
+    await rejectOne(client, call, source.subject);
+    expect((await call.event()).deliveryAttempt).toBe(2n);
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ stream: source.stream, msg: expect.stringContaining("cannot be read") as string }),
+    );
+    await call.cancel();
+  });
+
+  test("is asked for once for all subscriptions of a consumer", async ({ client, jsm, natsClient }) => {
+    const source = await createFailing(client, { maxAttempts: 3 });
+    const calls = await Promise.all(Array.from({ length: 20 }, async () => client.subscribe(source.stream, "c")));
+    let questions = 0;
+    const subscription = natsClient.subscribe(`$JS.API.CONSUMER.INFO.${source.stream}.c`, {
+      callback: () => void (questions += 1),
+    });
+    await natsClient.flush();
+    await setPolicy(client, source, { maxAttempts: 1 });
+    const before = questions;
+    await until(() => questions > before + 1);
+    // Two rounds of questions, not two for each of the calls.
+    expect(questions - before).toBeLessThan(5);
+    subscription.unsubscribe();
+    for (const call of calls) await call.cancel();
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
   });
 });

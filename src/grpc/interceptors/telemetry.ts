@@ -78,7 +78,9 @@ interface FailedCall {
 /** Writes a line for each failed call, and of a flood of the same a part; payloads never. */
 export class FailureLog {
   readonly #logger: Logger;
-  readonly #limit = new LineLimit(LINES_PER_SECOND);
+  readonly #limit = new LineLimit(LINES_PER_SECOND, {
+    onQuiet: (kind, leftOut) => this.#logger.warn({ kind, leftOut }, "lines about calls that failed were left out"),
+  });
 
   constructor(logger: Logger) {
     this.#logger = logger;

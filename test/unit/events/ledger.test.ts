@@ -14,6 +14,8 @@ function held(id: number, expiresInMs = FAR, rest: Partial<HeldEvent> = {}): Hel
   return {
     id,
     ackSubject: `ack.${id}`,
+    subject: "s.a",
+    traceParent: undefined,
     attempt: 1,
     bytes: 100,
     expiresAt: performance.now() + expiresInMs,

@@ -1,0 +1,161 @@
+/**
+ * Writes dead letters. A letter is stored, and JetStream has said so, before anybody settles its event.
+ *
+ * It is written on the condition that its subject has none yet, so whoever tries again after a crash, on this server or
+ * another one, stores no second one: the refusal says that it is there. An id begins anew when a stream is made anew, so then
+ * the stored letter is looked at; one of another event must not pass for this one's.
+ *
+ * So many are written at a time; those that wait belong to events that subscriptions hold, which bounds them.
+ */
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { WindshiftError, quote } from "../errors.ts";
+import { jetStreamCode } from "../nats/errors.ts";
+import type { Reader, StoredMessage } from "../nats/get.ts";
+import { headerValue } from "../nats/message.ts";
+import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
+import { type DeadLetterStreams, letterSubject } from "./dead-letter-streams.ts";
+import { type DeadLetterOrigin, encodeLetter } from "./dead-letter.ts";
+
+/** What {@link DeadLetterWriter} works on. */
+interface WriterDependencies {
+  readonly api: JetStreamApi;
+  readonly reader: Reader;
+  readonly publisher: Publisher;
+  readonly streams: DeadLetterStreams;
+}
+
+/** An event's stored headers and payload. */
+export interface EventContent {
+  readonly headers: Buffer | undefined;
+  readonly payload: Buffer;
+}
+
+/** What came of a letter: it is stored now, was already, or cannot be, as its event has left the stream. */
+export type WrittenLetter = "stored" | "known" | "lost";
+
+const MAX_IN_FLIGHT = 64;
+/** For one letter; an event whose letter takes longer is tried again. */
+const PATIENCE_MS = 10_000;
+
+/** Stores letters. */
+export class DeadLetterWriter {
+  readonly #dependencies: WriterDependencies;
+  readonly #waiting = new Set<() => void>();
+  #inFlight = 0;
+
+  constructor(dependencies: WriterDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /**
+   * Stores a letter in `deadLetterStream`. Without `content` the event is read from its stream. Rejects when the letter is not
+   * stored, or nobody knows.
+   */
+  async write(
+    deadLetterStream: string,
+    origin: DeadLetterOrigin,
+    content: EventContent | undefined,
+  ): Promise<WrittenLetter> {
+    await this.#enter();
+    try {
+      const deadlineMs = Date.now() + PATIENCE_MS;
+      const event = content ?? (await this.#read(origin, deadlineMs));
+      return event === undefined ? "lost" : await this.#write(deadLetterStream, origin, event, deadlineMs);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  async #write(
+    deadLetterStream: string,
+    origin: DeadLetterOrigin,
+    event: EventContent,
+    deadlineMs: number,
+  ): Promise<WrittenLetter> {
+    try {
+      await this.#publish(origin, event, deadlineMs);
+      return "stored";
+    } catch (error) {
+      if (isWrongLastSequence(jetStreamCode(error)))
+        return this.#checkKnown(deadLetterStream, origin, event, deadlineMs);
+      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") throw error;
+    }
+    // The stream was deleted, or somebody's update took the subject out of it.
+    const call: ApiCall = { deadlineMs };
+    await this.#dependencies.streams.ensure(deadLetterStream, origin.stream, origin.consumer, call);
+    await this.#publish(origin, event, deadlineMs);
+    return "stored";
+  }
+
+  async #read({ stream, id }: DeadLetterOrigin, deadlineMs: number): Promise<StoredMessage | undefined> {
+    return this.#dependencies.reader.bySequence(stream, id, deadlineMs);
+  }
+
+  async #publish(origin: DeadLetterOrigin, event: EventContent, deadlineMs: number): Promise<PublishAck> {
+    const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
+    const message = {
+      subject: letterSubject(origin.stream, origin.consumer, origin.id),
+      headers: this.#headers(origin, event),
+      payload: event.payload,
+      deadlineMs,
+      repeatable: true,
+    };
+    this.#dependencies.publisher.publish(message, { onStored: resolve, onFailed: reject });
+    return promise;
+  }
+
+  /** NATS would close the connection for a message that is too large. The reason is what a letter can do without. */
+  #headers(origin: DeadLetterOrigin, { headers, payload }: EventContent): string {
+    const { maxPayload } = this.#dependencies.api.connection;
+    for (const reason of [origin.reason, undefined]) {
+      const block = encodeLetter(headers, { ...origin, reason });
+      if (Buffer.byteLength(block) + payload.length <= maxPayload) return block;
+    }
+    const text = `as a dead letter, event ${origin.id} of stream ${quote(origin.stream)} would be larger than NATS accepts`;
+    throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata: { stream: origin.stream } });
+  }
+
+  /** The letter is there already, unless the one that is there belongs to another event. */
+  async #checkKnown(
+    deadLetterStream: string,
+    origin: DeadLetterOrigin,
+    event: EventContent,
+    deadlineMs: number,
+  ): Promise<WrittenLetter> {
+    const subject = letterSubject(origin.stream, origin.consumer, origin.id);
+    const stored = await this.#dependencies.reader.lastOf(deadLetterStream, subject, deadlineMs);
+    if (stored !== undefined && isSameEvent(stored, origin, event)) return "known";
+    const metadata = { stream: deadLetterStream, id: String(origin.id) };
+    const text = `${quote(subject)} holds the letter of another event; replay or delete that first`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { metadata });
+  }
+
+  async #enter(): Promise<void> {
+    if (this.#inFlight < MAX_IN_FLIGHT) {
+      this.#inFlight += 1;
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.add(resolve);
+    await promise;
+  }
+
+  /** The place goes to the one that waits for the longest. */
+  #leave(): void {
+    for (const next of this.#waiting) {
+      this.#waiting.delete(next);
+      next();
+      return;
+    }
+    this.#inFlight -= 1;
+  }
+}
+
+function isSameEvent(letter: StoredMessage, { subject }: DeadLetterOrigin, event: EventContent): boolean {
+  const published = "WS-Published-Time";
+  return (
+    headerValue(letter, "WS-Dead-Letter-Subject") === subject &&
+    headerValue(letter, published) === headerValue(event, published) &&
+    letter.payload.equals(event.payload)
+  );
+}

@@ -1,0 +1,101 @@
+/**
+ * What one subscription does about events that fail: it tells of them, in the log and in numbers, and gives them up, which
+ * may mean that a letter is stored before anything else happens.
+ */
+import type { ConsumerMetrics } from "../telemetry/handles.ts";
+import type { DeadLetterCause } from "./dead-letter.ts";
+import type { DeadLetterWriter, EventContent } from "./dead-letter-writer.ts";
+import type { DeliveryPolicy } from "./delivery-policy.ts";
+import type { EventFailureLog, FailedEvent, FailureKind } from "./failure-log.ts";
+import type { LastReasons } from "./last-reasons.ts";
+
+/** What all subscriptions share for it. */
+export interface FailuresContext {
+  readonly failureLog: EventFailureLog;
+  readonly lastReasons: LastReasons;
+  readonly letters: DeadLetterWriter;
+}
+
+/** How an event is given up. */
+export interface GivingUp {
+  readonly policy: DeliveryPolicy;
+  readonly cause: DeadLetterCause;
+  /** Deliveries that clients saw. */
+  readonly attempts: number;
+  /** What the client says now; else what was said last counts. */
+  readonly reason?: string | undefined;
+  /** Undefined: it has to be read from its stream. */
+  readonly content?: EventContent | undefined;
+}
+
+/** Events of one subscription that fail. */
+export class Failures {
+  readonly #context: FailuresContext;
+  readonly #stream: string;
+  readonly #consumer: string;
+  readonly #metrics: ConsumerMetrics;
+
+  constructor(context: FailuresContext, stream: string, consumer: string, metrics: ConsumerMetrics) {
+    this.#context = context;
+    this.#stream = stream;
+    this.#consumer = consumer;
+    this.#metrics = metrics;
+  }
+
+  /** A client has rejected the event, and JetStream knows; it is delivered again. `isLimited`: not without end. */
+  rejected(event: FailedEvent, reason: string | undefined, isLimited: boolean): void {
+    this.#metrics.failures("rejected").add(1);
+    this.#write("rejected", event, { cause: "rejected", reason });
+    if (reason !== undefined && isLimited)
+      this.#context.lastReasons.set(this.#stream, this.#consumer, event.id, reason);
+  }
+
+  /** A client has held the event for too long. */
+  timedOut(event: FailedEvent): void {
+    this.#metrics.failures("timed_out").add(1);
+    this.#write("timed_out", event, { cause: "timed_out" });
+  }
+
+  /** The event was given up, there are no dead letters, and JetStream has it as settled. */
+  dropped(event: FailedEvent, cause: DeadLetterCause, reason: string | undefined): void {
+    this.#metrics.givenUp(cause, "dropped").add(1);
+    this.#write("dropped", event, { cause, reason: reason ?? this.#takeReason(event) });
+  }
+
+  /** Resolves true when the event may be settled for good: its letter is stored. Never rejects. */
+  async store(event: FailedEvent, { policy, cause, attempts, content, ...rest }: GivingUp): Promise<boolean> {
+    const reason = rest.reason ?? this.#context.lastReasons.get(this.#stream, this.#consumer, event.id);
+    const origin = {
+      stream: this.#stream,
+      consumer: this.#consumer,
+      id: BigInt(event.id),
+      subject: event.subject,
+      attempts,
+      cause,
+      reason,
+      time: new Date().toISOString(),
+    };
+    const about = { cause, reason, deadLetters: policy.deadLetterStream };
+    try {
+      const written = await this.#context.letters.write(policy.deadLetterStream!, origin, content);
+      this.#takeReason(event);
+      // Of one that is there already, whoever has stored it has told.
+      if (written === "known") return true;
+      this.#metrics.givenUp(cause, written).add(1);
+      this.#write(written === "stored" ? "dead_lettered" : "dead_letter_lost", event, about);
+      return true;
+    } catch (error) {
+      this.#metrics.givenUp(cause, "failed").add(1);
+      this.#write("dead_letter_failed", event, { ...about, err: error });
+      return false;
+    }
+  }
+
+  #takeReason(event: FailedEvent): string | undefined {
+    return this.#context.lastReasons.take(this.#stream, this.#consumer, event.id);
+  }
+
+  #write(kind: FailureKind, event: FailedEvent, fields: object): void {
+    this.#context.failureLog.write(kind, this.#stream, this.#consumer, event, fields);
+  }
+}

@@ -1,0 +1,299 @@
+/** Dead letters: what is given up is stored first, as it was, and once. */
+import { jetstream } from "@nats-io/jetstream";
+import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
+import { describe, expect } from "vitest";
+import { failure } from "../support/client.ts";
+import { confirmed, consumerState } from "../support/consuming.ts";
+import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
+import { test } from "../support/fixtures.ts";
+import { startWindshift } from "../support/windshift.ts";
+
+const RFC_3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
+
+describe("an event that is rejected permanently", () => {
+  test("is a dead letter before the client hears of it", async ({ client, jsm }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "bad", {
+      idempotencyKey: "key",
+      attributes: { "ce-type": "x", other: "ü" },
+    });
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true, reason: "no such\ncustomer" } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    expect(await letterCount(jsm, source)).toBe(1);
+    const letter = await letterOf(jsm, source, id);
+    const event = await jsm.streams.getMessage(source.stream, { seq: Number(id) });
+    expect(letter.data).toEqual(event!.data);
+    for (const name of ["WS-Data-Type", "WS-Published-Time", "ce-type", "other"]) {
+      expect(letter.header.get(name)).toBe(event!.header.get(name));
+    }
+    const value = (name: string): string => letter.header.get(`WS-Dead-Letter-${name}`);
+    expect(letter.header.keys().filter((name) => name.startsWith("Nats-"))).toEqual([
+      "Nats-Expected-Last-Subject-Sequence",
+    ]);
+    expect({
+      stream: value("Stream"),
+      consumer: value("Consumer"),
+      id: value("Id"),
+      subject: value("Subject"),
+      attempts: value("Attempts"),
+      cause: value("Cause"),
+      reason: value("Reason"),
+      key: value("Idempotency-Key"),
+    }).toEqual({
+      stream: source.stream,
+      consumer: "c",
+      id: String(id),
+      subject: source.subject,
+      attempts: "1",
+      cause: "rejected",
+      reason: "no such customer",
+      key: "key",
+    });
+    expect(value("Time")).toMatch(RFC_3339);
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0, waiting: 0 });
+    await call.cancel();
+  });
+
+  test("stays held when its letter cannot be stored, and can be rejected again", async ({
+    windshift,
+    client,
+    jsm,
+    natsClient,
+  }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const letters = `${source.stream}-dead-letters`;
+    await jsm.streams.update(letters, { max_msgs: 1 });
+    await storeOtherLetter(natsClient, source.stream);
+    const call = await client.subscribe(source.stream, "c", 1n);
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    const reject = { ids: [id], permanently: true };
+    call.send({ case: "reject", value: reject });
+    expect(await call.confirmation()).toEqual(confirmed({ temporaryFailedIds: [id] }));
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ failure: "dead_letter_failed", stream: source.stream, id: Number(id) }),
+    );
+    await jsm.streams.update(letters, { max_msgs: 2 });
+    call.send({ case: "reject", value: reject });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    await letterOf(jsm, source, id);
+    await call.cancel();
+  });
+
+  test("without dead letters is dropped, with a line", async ({ windshift, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 5 });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true, reason: "why" } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ failure: "dropped", stream: source.stream, cause: "rejected", reason: "why" }),
+    );
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
+    await call.cancel();
+  });
+});
+
+describe("an event whose attempts run out", () => {
+  test("by rejects goes to the dead letters with the last one", async ({ client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 2, deadLetter: {} });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], reason: "first" } });
+    await call.confirmation();
+    expect((await call.event()).deliveryAttempt).toBe(2n);
+    // Nothing new is said: the last reason is the one before.
+    call.send({ case: "reject", value: { ids: [id] } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    const letter = await letterOf(jsm, source, id);
+    expect(letter.header.get("WS-Dead-Letter-Cause")).toBe("attempts");
+    expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("2");
+    expect(letter.header.get("WS-Dead-Letter-Reason")).toBe("first");
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0, waiting: 0 });
+    await call.cancel();
+  });
+
+  test("by timeouts is caught at its next delivery, which no client sees", async ({ nats, windshift, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 2, deadLetter: {} }, 300);
+    await using other = await startWindshift(nats.url);
+    const calls = [await client.subscribe(source.stream, "c"), await other.client.subscribe(source.stream, "c")];
+    const id = await client.publish(source.subject, "slow");
+    const letter = await letterOf(jsm, source, id);
+    expect(letter.header.get("WS-Dead-Letter-Cause")).toBe("attempts");
+    expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("2");
+    expect(letter.data).toEqual((await jsm.streams.getMessage(source.stream, { seq: Number(id) }))!.data);
+    await until(async () => (await consumerState(jsm, source)).held === 0);
+    const log = [...windshift.log, ...other.log];
+    expect(log.filter((line) => line["failure"] === "timed_out" && line["stream"] === source.stream)).toHaveLength(2);
+    const attempts = calls.flatMap(({ received }) =>
+      received.flatMap(({ response }) => (response.case === "event" ? [response.value.deliveryAttempt] : [])),
+    );
+    expect(new Set(attempts)).toEqual(new Set([1n, 2n]));
+    expect(attempts).toHaveLength(2);
+    for (const call of calls) await call.cancel();
+  });
+
+  test("without dead letters is dropped, and makes room in the window", async ({ windshift, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1 }, 200);
+    const call = await client.subscribe(source.stream, "c", 1n);
+    const first = await client.publish(source.subject, "slow");
+    const second = await client.publish(source.subject, "next");
+    expect((await call.event()).id).toBe(first);
+    expect((await call.event()).id).toBe(second);
+    await call.ackNow(second);
+    await until(() => windshift.log.some((line) => line["failure"] === "dropped" && line["stream"] === source.stream));
+    await until(async () => (await consumerState(jsm, source)).held === 0);
+    await call.cancel();
+  });
+
+  test("stays while its letter cannot be stored, and others are delivered meanwhile", async ({
+    client,
+    jsm,
+    natsClient,
+  }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 200);
+    const letters = `${source.stream}-dead-letters`;
+    await jsm.streams.update(letters, { max_msgs: 1 });
+    await storeOtherLetter(natsClient, source.stream);
+    const call = await client.subscribe(source.stream, "c", 1n);
+    const id = await client.publish(source.subject, "slow");
+    await call.event();
+    const next = await client.publish(source.subject, "next");
+    expect((await call.event()).id).toBe(next);
+    await call.ackNow(next);
+    expect(await letterCount(jsm, source)).toBe(1);
+    await jsm.streams.update(letters, { max_msgs: -1 });
+    const letter = await letterOf(jsm, source, id);
+    // The server's own tries are not counted.
+    expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("1");
+    await until(async () => (await consumerState(jsm, source)).held === 0);
+    await call.cancel();
+  });
+
+  test("is not written twice when its letter is there already", async ({ client, jsm, natsClient }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 200);
+    const id = await client.publish(source.subject, "slow");
+    const event = await jsm.streams.getMessage(source.stream, { seq: Number(id) });
+    // What a server has left that was killed between the two.
+    const headers = natsHeaders();
+    headers.set("WS-Dead-Letter-Subject", source.subject);
+    headers.set("WS-Published-Time", event!.header.get("WS-Published-Time"));
+    const { seq } = await jetstream(natsClient).publish(`dead-letters.${source.stream}.c.${id}`, event!.data, {
+      headers,
+    });
+    const call = await client.subscribe(source.stream, "c");
+    await call.event();
+    await until(async () => (await consumerState(jsm, source)).held === 0);
+    const letter = await letterOf(jsm, source, id);
+    expect(letter.seq).toBe(seq);
+    expect(await letterCount(jsm, source)).toBe(1);
+    await call.cancel();
+  });
+
+  test("is not lost to a letter of another event with its id", async ({ windshift, client, jsm, natsClient }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    await jetstream(natsClient).publish(`dead-letters.${source.stream}.c.${id}`, "of a stream that was there before");
+    call.send({ case: "reject", value: { ids: [id], permanently: true } });
+    expect(await call.confirmation()).toEqual(confirmed({ temporaryFailedIds: [id] }));
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ failure: "dead_letter_failed", stream: source.stream, id: Number(id) }),
+    );
+    expect(await letterCount(jsm, source)).toBe(1);
+    await call.cancel();
+  });
+});
+
+test("a stream for dead letters that is gone is made again", async ({ client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  await jsm.streams.delete(`${source.stream}-dead-letters`);
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  await call.event();
+  call.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+  await letterOf(jsm, source, id);
+  await call.cancel();
+});
+
+test("many events are given up at once, each with its letter", async ({ client, jsm }) => {
+  const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c", 300n);
+  const ids = await Promise.all(Array.from({ length: 300 }, (_, n) => client.publish(source.subject, `event ${n}`)));
+  await call.take(300);
+  call.send({ case: "reject", value: { ids } });
+  const { ids: done } = await call.confirmation();
+  expect(done).toHaveLength(300);
+  expect(new Set(done)).toEqual(new Set(ids));
+  expect(await letterCount(jsm, source)).toBe(300);
+  expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
+  await call.cancel();
+});
+
+test("an event that has left its stream can be no letter, and does not come again", async ({
+  windshift,
+  client,
+  jsm,
+}) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  await call.event();
+  await jsm.streams.deleteMessage(source.stream, Number(id));
+  call.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+  expect(windshift.log).toContainEqual(
+    expect.objectContaining({ failure: "dead_letter_lost", stream: source.stream, id: Number(id) }),
+  );
+  await call.cancel();
+});
+
+test("a payload is kept bit for bit", async ({ client, jsm, natsClient }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const payload = Buffer.from(Array.from({ length: 100_000 }, (_, n) => (n * 31) % 256));
+  const { seq } = await jetstream(natsClient).publish(source.subject, payload);
+  await call.event();
+  call.send({ case: "reject", value: { ids: [BigInt(seq)], permanently: true } });
+  await call.confirmation();
+  expect(Buffer.from((await letterOf(jsm, source, BigInt(seq))).data).equals(payload)).toBe(true);
+  await call.cancel();
+});
+
+test("a reason may have 1,024 characters, whatever their bytes, and no more", async ({ client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  await call.event();
+  call.send({ case: "reject", value: { ids: [id], permanently: true, reason: "😀".repeat(1024) } });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+  expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Reason")).toBe("😀".repeat(1024));
+  call.send({ case: "reject", value: { ids: [1n], reason: "x".repeat(1025) } });
+  const error = await failure(call.next());
+  expect(error).toMatchObject({ status: "INVALID_ARGUMENT", fields: ["reject.reason"] });
+});
+
+test("a policy that is taken away gives nothing up any more", async ({ client, jsm }) => {
+  const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} });
+  await setPolicy(client, source, {});
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  for (const attempt of [1n, 2n, 3n]) {
+    expect((await call.event()).deliveryAttempt).toBe(attempt);
+    call.send({ case: "reject", value: { ids: [id] } });
+    await call.confirmation();
+  }
+  expect(await letterCount(jsm, source)).toBe(0);
+  await call.cancel();
+});
+
+/** Fills a place in the stream for dead letters. */
+async function storeOtherLetter(natsClient: NatsConnection, stream: string): Promise<void> {
+  await jetstream(natsClient).publish(`dead-letters.${stream}.c.0`, "of another event");
+}
