@@ -36,7 +36,8 @@ export function isFilter(filter: string): boolean {
 /** True when there is a subject that both filters, split at their dots, match. */
 export function filtersOverlap(a: readonly string[], b: readonly string[]): boolean {
   for (let at = 0; ; at++) {
-    const [x, y] = [a[at], b[at]];
+    const x = a[at];
+    const y = b[at];
     if (x === undefined || y === undefined) return x === y;
     if (x === ">" || y === ">") return true;
     if (x !== y && x !== "*" && y !== "*") return false;

@@ -116,13 +116,19 @@ function wholeTokens(pattern: string): string {
 
 /** True when `name` matches the pattern, in which each `*` stands for any run of characters. */
 export function nameMatches(pattern: string, name: string): boolean {
-  const [first = "", ...others] = pattern.split("*");
-  const last = others.pop();
-  if (last === undefined) return name === first;
+  return partsMatch(pattern.split("*"), name);
+}
+
+/** The same for a pattern that was split at its `*` before. */
+export function partsMatch(parts: readonly string[], name: string): boolean {
+  const [first = ""] = parts;
+  if (parts.length === 1) return name === first;
+  const last = parts[parts.length - 1] ?? "";
   if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
   // The first place for each text in between leaves most for the others.
   let at = first.length;
-  for (const text of others) {
+  for (let index = 1; index < parts.length - 1; index++) {
+    const text = parts[index] ?? "";
     const found = name.indexOf(text, at);
     if (found < 0) return false;
     at = found + text.length;

@@ -2,7 +2,7 @@
 import { quote } from "../errors.ts";
 import { filtersOverlap } from "../names.ts";
 import { type Access, type Question, questionsOf } from "./policy-access.ts";
-import { type Grant, type OwnRule, isDenied, tokensOf, unmatchedName } from "./policy-grants.ts";
+import { type Grant, type OwnRule, tokensOf, unmatchedName } from "./policy-grants.ts";
 import { covers } from "./subset.ts";
 
 /** What one rule had to say. */
@@ -35,8 +35,9 @@ function noteOn(grant: Grant, question: Question): string {
     return `its ${dimension} are others: ${listed(patterns)}`;
   }
   const filters = question.filters.map((filter) => filter.split("."));
-  if (grant.effect === "deny" && isDenied(grant, question, filters)) return "denies it";
   const patterns = tokensOf(grant, question);
+  const isCommon = patterns.some((pattern) => filters.some((filter) => filtersOverlap(pattern, filter)));
+  if (grant.effect === "deny" && (filters.length === 0 || isCommon)) return "denies it";
   const shown = listed(patterns.map((tokens) => tokens.join(".")));
   if (grant.effect === "deny") return `its ${question.filterDimension} are others: ${shown}`;
   const outside = filters.filter((filter) => !covers(patterns, filter));

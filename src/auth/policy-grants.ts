@@ -1,7 +1,6 @@
 /** Rules for one principal: what its claims make of their patterns, and whether an entry is about a question. */
 import { quote } from "../errors.ts";
-import { filtersOverlap } from "../names.ts";
-import { type Effect, type Template, nameMatches, substitute } from "./pattern.ts";
+import { type Effect, type Template, partsMatch, substitute } from "./pattern.ts";
 import type { Dimension, Question, Verb } from "./policy-access.ts";
 import { kindOf } from "./policy-entries.ts";
 import { type Entry, type Rule, notFor } from "./policy-rule.ts";
@@ -20,6 +19,8 @@ export interface Grant {
 
 interface NamePattern {
   readonly pattern: string;
+  /** Split at its `*`. */
+  readonly parts: readonly string[];
   /** Streams that hold stores are reached only by patterns that begin like them, in the policy's own words. */
   readonly reachesStores: boolean;
 }
@@ -33,12 +34,6 @@ export interface OwnRule {
 }
 
 const STORE_STREAM = /^(?:KV|OBJ)_/;
-/** True when the entry denies a part of what is asked for. */
-export function isDenied(grant: Grant, question: Question, filters: readonly Tokens[]): boolean {
-  if (unmatchedName(grant, question) !== undefined) return false;
-  if (filters.length === 0) return true;
-  return tokensOf(grant, question).some((pattern) => filters.some((filter) => filtersOverlap(pattern, filter)));
-}
 
 /** The patterns of a grant for the filters of a question. */
 export function tokensOf(grant: Grant, { filterDimension }: Question): readonly Tokens[] {
@@ -47,21 +42,22 @@ export function tokensOf(grant: Grant, { filterDimension }: Question): readonly 
 
 /** What kind of name keeps a grant from being about the question; undefined when all names match. */
 export function unmatchedName({ names, effect }: Grant, question: Question): Dimension | undefined {
-  const mismatch = question.names.find(([dimension, name]) => {
-    const patterns = names.get(dimension) ?? [];
-    return !patterns.some((pattern) => (effect === "deny" ? deniesName(pattern, name) : allowsName(pattern, name)));
-  });
-  return mismatch?.[0];
+  for (const [dimension, name] of question.names) {
+    const patterns = names.get(dimension);
+    const isMatched = patterns?.some((pattern) => (effect === "deny" ? denies(pattern, name) : allows(pattern, name)));
+    if (isMatched !== true) return dimension;
+  }
+  return undefined;
 }
 
-function deniesName({ pattern }: NamePattern, name: string | undefined): boolean {
-  return name === undefined || nameMatches(pattern, name);
+function denies({ parts }: NamePattern, name: string | undefined): boolean {
+  return name === undefined || partsMatch(parts, name);
 }
 
 /** All names at once are allowed by nothing less than `*`. */
-function allowsName({ pattern, reachesStores }: NamePattern, name: string | undefined): boolean {
-  if (name === undefined) return /^\*+$/.test(pattern);
-  return nameMatches(pattern, name) && (reachesStores || !STORE_STREAM.test(name));
+function allows({ parts, reachesStores }: NamePattern, name: string | undefined): boolean {
+  if (name === undefined) return parts.length > 1 && parts.every((text) => text === "");
+  return partsMatch(parts, name) && (reachesStores || !STORE_STREAM.test(name));
 }
 
 /**
@@ -107,5 +103,5 @@ function ownGrant(rule: string, { path, verbs, patterns }: Entry, principal: Pri
 
 function namePatterns(patterns: readonly string[], { texts }: Template, dimension: Dimension): readonly NamePattern[] {
   const reachesStores = dimension !== "streams" || STORE_STREAM.test(texts[0] ?? "");
-  return patterns.map((pattern) => ({ pattern, reachesStores }));
+  return patterns.map((pattern) => ({ pattern, parts: pattern.split("*"), reachesStores }));
 }

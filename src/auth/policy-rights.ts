@@ -6,13 +6,13 @@
  * several rules together. Without a rule nothing is allowed.
  */
 import { quote } from "../errors.ts";
-import { filtersOverlap, isFilter, isName, isSubject } from "../names.ts";
+import { isFilter, isName, isSubject } from "../names.ts";
 import { type Access, type Question, type Verb, questionsOf } from "./policy-access.ts";
-import { type Grant, type OwnRule, isDenied, ownRule, tokensOf, unmatchedName } from "./policy-grants.ts";
+import { type OwnRule, ownRule } from "./policy-grants.ts";
 import type { Rule } from "./policy-rule.ts";
+import { type Side, sidesOf } from "./policy-side.ts";
 import type { Principal } from "./principal.ts";
 import { RecentMap } from "./recent-map.ts";
-import { type Tokens, covers, coversAlone } from "./subset.ts";
 
 /** What a policy says to an access. */
 export interface Decision {
@@ -26,23 +26,24 @@ export interface Decision {
 /** Decisions kept for a principal are twice that at most. */
 const MAX_RECENT = 256;
 const MAX_RECENT_KEY = 256;
+/** Most filters or keys that are looked at: a thousand for each source of a stream, and the server takes no more of these. */
+const MAX_FILTERS = 10_000;
 
 /** What one principal may do. */
 export class Rights {
   readonly rules: readonly OwnRule[];
   readonly #who: string;
-  readonly #allow = new Map<Verb, readonly Grant[]>();
-  readonly #deny = new Map<Verb, readonly Grant[]>();
+  readonly #allow: ReadonlyMap<Verb, Side>;
+  readonly #deny: ReadonlyMap<Verb, Side>;
   readonly #publishes = new RecentMap<Decision>(MAX_RECENT);
   readonly #others = new RecentMap<Decision>(MAX_RECENT);
 
   constructor(rules: readonly Rule[], principal: Principal) {
     this.rules = rules.map((rule) => ownRule(rule, principal));
     this.#who = quote(principal.name);
-    for (const grant of this.rules.flatMap(({ grants }) => grants)) {
-      const side = grant.effect === "allow" ? this.#allow : this.#deny;
-      for (const verb of grant.verbs) side.set(verb, [...(side.get(verb) ?? []), grant]);
-    }
+    const grants = this.rules.flatMap((rule) => rule.grants);
+    this.#allow = sidesOf(grants, "allow");
+    this.#deny = sidesOf(grants, "deny");
   }
 
   /** Whether the principal may do that, and why. */
@@ -80,11 +81,11 @@ export class Rights {
     });
     const invalid = invalidPart(question);
     if (invalid !== undefined) return refused(undefined, `${quote(invalid)} is not valid`);
+    if (question.filters.length > MAX_FILTERS) return refused(undefined, `these are more than ${MAX_FILTERS}`);
     const filters = question.filters.map((filter) => filter.split("."));
-    const denial = this.#deny.get(verb)?.find((grant) => isDenied(grant, question, filters));
+    const denial = this.#deny.get(verb)?.touching(question, filters);
     if (denial !== undefined) return refused(denial.rule, `denied by rule ${denial.rule}`);
-    const grants = this.#allow.get(verb)?.filter((grant) => unmatchedName(grant, question) === undefined) ?? [];
-    const used = grantsFor(grants, question, filters);
+    const used = this.#allow.get(verb)?.covering(question, filters);
     if (used === undefined) return refused(undefined, "no rule allows it");
     const rule = [...new Set(used.map((grant) => grant.rule))].join(", ");
     return { allowed: true, rule, explanation: `${this.#who} may ${text}: allowed by rule ${rule}` };
@@ -111,29 +112,4 @@ function invalidPart({ verb, names, filters }: Question): string | undefined {
   const isValid = verb === "publish" || verb === "state-write" ? isSubject : isFilter;
   const name = names.find(([, value]) => value !== undefined && !isName(value))?.[1];
   return name ?? filters.find((filter) => !isValid(filter));
-}
-
-/** The grants that together cover all filters; undefined when some subject is covered by none. */
-function grantsFor(
-  grants: readonly Grant[],
-  question: Question,
-  filters: readonly Tokens[],
-): readonly Grant[] | undefined {
-  if (filters.length === 0) return grants.length === 0 ? undefined : grants.slice(0, 1);
-  const used: Grant[] = [];
-  for (const filter of filters) {
-    const alone = grants.find((grant) => tokensOf(grant, question).some((pattern) => coversAlone(pattern, filter)));
-    if (alone !== undefined) used.push(alone);
-    else if (
-      covers(
-        grants.flatMap((grant) => tokensOf(grant, question)),
-        filter,
-      )
-    )
-      used.push(
-        ...grants.filter((grant) => tokensOf(grant, question).some((pattern) => filtersOverlap(pattern, filter))),
-      );
-    else return undefined;
-  }
-  return used;
 }

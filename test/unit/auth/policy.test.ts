@@ -250,6 +250,18 @@ test("an explanation says of each rule what it has to do with it", () => {
   expect(policy.size).toBe(13);
 });
 
+test("more filters than the server takes are refused before they are looked at", () => {
+  const filters = Array.from({ length: 10_001 }, () => "a");
+  const who = principal();
+  expect(everything("everyone").decide(who, { verb: "read", stream: "s", filters })).toMatchObject({
+    allowed: false,
+    explanation: expect.stringMatching(/: these are more than 10000$/),
+  });
+  expect(everything("everyone").decide(who, { verb: "read", stream: "s", filters: filters.slice(1) }).allowed).toBe(
+    true,
+  );
+});
+
 test("a refusal of a long list of filters is a short sentence", () => {
   const filters = Array.from({ length: 1000 }, (_, n) => `${"x".repeat(500)}.${n}`);
   const { explanation } = policyOf({ name: "r", for: "everyone", deny: "everything" }).decide(
