@@ -14,7 +14,7 @@ import { Health } from "./gen/grpc/health/v1/health_pb.ts";
 import { AdminService as AdminServiceDescriptor } from "./gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events/v1alpha1/events_pb.ts";
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
-import { registerAdminService } from "./grpc/admin-service.ts";
+import { AdminService } from "./grpc/admin-service.ts";
 import type { Engine, EngineOptions, EngineTls } from "./grpc/engine/engine.ts";
 import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { NativeEngine } from "./grpc/engine/native/server.ts";
@@ -96,7 +96,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     }),
   );
   const domainState = new State(shared);
-  const admin = new Admin({ api, reader, open, logger });
+  const admin = new Admin({ api, reader, open, deadLetters: events.deadLetters, logger });
 
   const engine = createEngine(config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
@@ -118,7 +118,8 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const eventsService = new EventsService(events, telemetry);
   eventsService.register(router);
   registerStateService(router, domainState);
-  registerAdminService(router, admin);
+  const adminService = new AdminService(admin);
+  adminService.register(router);
   if (services.health) for (const [path, handler] of healthHandlers(health)) engine.handle(path, handler);
   if (services.reflection) {
     for (const [path, handler] of reflectionHandlers(reflection)) engine.handle(path, guard.protect(handler, path));
@@ -142,7 +143,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   stack.defer(async () => {
     state.isDraining = true;
     health.setServing(false);
-    await drain(config, logger, engine, eventsService, [health, reflection]);
+    await drain(config, logger, engine, eventsService, [health, reflection, adminService]);
   });
   logStart(logger, config, { instance, grpcPort, healthServer, connection, embedded });
 

@@ -5,6 +5,7 @@
  * Whatever changes or destroys something says so in the log, with what it was and whom it came from.
  */
 import { AdminConsumers, type AdminConsumersDependencies } from "./consumers.ts";
+import { AdminDeadLetters, type AdminDeadLettersDependencies } from "./dead-letters.ts";
 import { ConsumerReset } from "./reset.ts";
 import { AdminStores } from "./stores.ts";
 import { AdminStreams } from "./streams.ts";
@@ -16,11 +17,14 @@ export class Admin {
   readonly reset: ConsumerReset;
   readonly stores: AdminStores;
 
-  constructor(dependencies: AdminConsumersDependencies) {
+  readonly deadLetters: AdminDeadLetters;
+
+  constructor(dependencies: AdminConsumersDependencies & AdminDeadLettersDependencies) {
     const { api, logger } = dependencies;
     this.streams = new AdminStreams(api, logger);
     this.consumers = new AdminConsumers(dependencies);
     this.reset = new ConsumerReset(dependencies);
+    this.deadLetters = new AdminDeadLetters(dependencies);
     this.stores = new AdminStores(api, logger);
   }
 }

@@ -7,7 +7,7 @@
  * one is gone.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { fieldError } from "../errors.ts";
+import { type Reason, WindshiftError, fieldError } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
@@ -34,7 +34,9 @@ export interface LetterWork {
   /** Ends the work after the letter at hand; what was done stays done. */
   readonly signal?: AbortSignal | undefined;
   /** Hears of each letter that is done; of a replay, with the id of the new event. */
-  readonly onDone?: ((id: bigint, newId: bigint | undefined) => void) | undefined;
+  readonly onDone?: ((id: bigint, newId: bigint | undefined) => void | Promise<void>) | undefined;
+  /** Hears of each letter that fails by itself, and stays; without it that ends the work. */
+  readonly onFailed?: ((id: bigint, error: WindshiftError) => void | Promise<void>) | undefined;
 }
 
 /** What became of letters. */
@@ -52,10 +54,18 @@ export interface DeadLettersDependencies {
   readonly publisher: Publisher;
 }
 
-/** A page is cut off where it has so many bytes of payloads; a single larger letter is a page. */
-const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+/** A page is cut off where it has so many bytes; a single larger letter is a page. Clients of gRPC take 4 MiB at once. */
+const MAX_PAGE_BYTES = 1024 * 1024;
 const MAX_PAGE_SIZE = 1_000;
 const MAX_IDS = 10_000;
+/** What no letter gets past. */
+const OF_ALL = new Set<Reason>([
+  "NATS_UNAVAILABLE",
+  "NO_LEADER",
+  "DEADLINE_EXCEEDED",
+  "STREAM_NOT_FOUND",
+  "CONSUMER_NOT_FOUND",
+]);
 
 /** The dead letters of consumers. */
 export class DeadLetters {
@@ -80,7 +90,7 @@ export class DeadLetters {
     const letters: DeadLetter[] = [];
     let bytes = 0;
     for await (const { letter, message } of this.#letters(stream, consumer, page.after ?? 0n, call)) {
-      bytes += message.payload.length;
+      bytes += message.payload.length + (message.headers?.length ?? 0);
       const last = letters.at(-1);
       if (last !== undefined && (letters.length >= size || bytes > MAX_PAGE_BYTES)) {
         return { letters, next: last.sequence };
@@ -152,9 +162,17 @@ export class DeadLetters {
     let done = 0;
     for await (const found of chosen) {
       if (!(await pace.next())) break;
-      const newId = await task.run(found.letters, found);
+      const { id } = found.letter;
+      let newId: bigint | undefined;
+      try {
+        newId = await task.run(found.letters, found);
+      } catch (error) {
+        if (work.onFailed === undefined || !isOfOne(error)) throw error;
+        await work.onFailed(id, error);
+        continue;
+      }
       done += 1;
-      work.onDone?.(found.letter.id, newId);
+      await work.onDone?.(id, newId);
     }
     return { done, missing };
   }
@@ -199,6 +217,11 @@ export class DeadLetters {
       else yield { letters, letter, message };
     }
   }
+}
+
+/** What can be otherwise with the next letter. */
+function isOfOne(error: unknown): error is WindshiftError {
+  return error instanceof WindshiftError && !OF_ALL.has(error.reason);
 }
 
 /** When the next one may be done. */

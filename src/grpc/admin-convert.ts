@@ -13,13 +13,19 @@ import type { StoreDescription } from "../admin/stores.ts";
 import type { PurgeSpec } from "../admin/streams.ts";
 import type { WindshiftError } from "../errors.ts";
 import { fieldError } from "../errors.ts";
+import type { DeadLetter, DeadLetterRound } from "../events/dead-letter.ts";
+import type { LetterChoice } from "../events/dead-letters.ts";
 import type { DeliveryPolicy } from "../events/delivery-policy.ts";
+import { typeUrlOf } from "../events/headers.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
-import type { Timestamp } from "../events/timestamp.ts";
+import { type Timestamp, parseTimestamp } from "../events/timestamp.ts";
 import { StatusSchema } from "../gen/google/rpc/status_pb.ts";
 import {
   type ConsumerSchema,
+  type DeadLetterSchema,
+  DeadLetter_Cause,
+  type DeleteDeadLettersRequest,
   type GetConsumerResponseSchema,
   type PurgeStreamRequest,
   type ReplicationSchema,
@@ -268,6 +274,55 @@ export function toResetSpec({ stream, id, to }: ResetConsumerRequest): ResetSpec
   return { stream, id, to: toPointer("to", to, { kind: "end" }) };
 }
 
+const CAUSES: Readonly<Record<DeadLetterRound["cause"], DeadLetter_Cause>> = {
+  rejected: DeadLetter_Cause.REJECTED,
+  attempts: DeadLetter_Cause.ATTEMPTS,
+};
+
+/** A dead letter as the contract shows it. */
+export function fromLetter(letter: DeadLetter, withData: boolean): Init<typeof DeadLetterSchema> {
+  const { headers, publishedAt, payload } = letter.event;
+  const { idempotencyKey } = letter;
+  return {
+    ...fromRound(letter),
+    subject: letter.subject,
+    headers: {
+      timestamp: fromTimestamp(publishedAt),
+      ...optional("idempotencyKey", idempotencyKey, same),
+      ...optional("traceParent", headers.traceParent, same),
+      ...optional("traceState", headers.traceState, same),
+      attributes: Object.fromEntries(headers.attributes ?? []),
+    },
+    ...(withData ? { data: { typeUrl: typeUrlOf(headers.dataType), value: payload } } : {}),
+    dataType: headers.dataType ?? "",
+    dataSize: BigInt(payload.length),
+    history: letter.history.map(fromRound),
+  };
+}
+
+function fromRound({ id, cause, attempts, reason, time }: DeadLetterRound) {
+  return {
+    id,
+    cause: CAUSES[cause],
+    attempts: BigInt(attempts),
+    ...optional("reason", reason, same),
+    ...optional("time", parseTimestamp(time), fromTimestamp),
+  };
+}
+
+/** Which dead letters a request means. */
+export function toLetterChoice(events: DeleteDeadLettersRequest["events"]): LetterChoice {
+  switch (events.case) {
+    case "all":
+      if (!events.value) throw fieldError("INVALID_VALUE", "all", "false says nothing: leave it out");
+      return "all";
+    case "ids":
+      return events.value.ids;
+    case undefined:
+      throw fieldError("MISSING_FIELD", "events", "one of all and ids is required");
+  }
+}
+
 /** A time that a request has to name. */
 export function toTimestamp(field: string, time: TimestampMessage | undefined): Timestamp {
   const { seconds, nanos } = required(field, time);
@@ -290,7 +345,7 @@ function fromReplication({ cluster, leader, followers }: Replication): Init<type
 }
 
 /** An error as a field of a message: what a call would have failed with. */
-function fromError(error: WindshiftError): Init<typeof StatusSchema> {
+export function fromError(error: WindshiftError): Init<typeof StatusSchema> {
   return fromBinary(StatusSchema, toStatus(error).details!);
 }
 

@@ -9,7 +9,10 @@ import {
 } from "@bufbuild/protobuf";
 import type { Admin } from "../admin/admin.ts";
 import type { AdminCall } from "../admin/call.ts";
+import { ANONYMOUS } from "../auth/principal.ts";
 import {
+  DeleteDeadLettersRequestSchema,
+  DeleteDeadLettersResponseSchema,
   DeleteStoreRequestSchema,
   DeleteStoreResponseSchema,
   DeleteStreamRequestSchema,
@@ -20,6 +23,8 @@ import {
   GetStreamResponseSchema,
   ListConsumersRequestSchema,
   ListConsumersResponseSchema,
+  ListDeadLettersRequestSchema,
+  ListDeadLettersResponseSchema,
   ListStoresRequestSchema,
   ListStoresResponseSchema,
   ListStreamsRequestSchema,
@@ -28,6 +33,8 @@ import {
   PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ReplayDeadLettersRequestSchema,
+  ReplayDeadLettersResponseSchema,
   ResetConsumerRequestSchema,
   ResetConsumerResponseSchema,
   ResumeConsumerRequestSchema,
@@ -38,23 +45,53 @@ import { adminAccess } from "./access.ts";
 import {
   fromConsumer,
   fromConsumerReport,
+  fromLetter,
   fromPage,
   fromReset,
   fromStore,
   fromStream,
   fromTimestamp,
   toPage,
+  toLetterChoice,
   toPurgeSpec,
   toResetSpec,
   toTimestamp,
 } from "./admin-convert.ts";
-import type { Router, ServerCall } from "./server.ts";
+import { finite } from "./consume-loop.ts";
+import { ReplayLoop } from "./replay-loop.ts";
+import type { Method, Router, ServerCall } from "./server.ts";
 
-/** Serves all methods of the service on a router. */
-export function registerAdminService(router: Router, admin: Admin): void {
-  registerStreams(router, admin);
-  registerConsumers(router, admin);
-  registerStores(router, admin);
+/** Registers the service. Disposing it ends the replays that are under way. */
+export class AdminService implements Disposable {
+  readonly #admin: Admin;
+  readonly #replays = new Set<ReplayLoop>();
+  #isDraining = false;
+
+  constructor(admin: Admin) {
+    this.#admin = admin;
+  }
+
+  /** Serves all methods on a router. */
+  register(router: Router): void {
+    registerStreams(router, this.#admin);
+    registerConsumers(router, this.#admin);
+    registerStores(router, this.#admin);
+    registerDeadLetters(router, this.#admin);
+    router.serverStreaming(
+      messages(METHODS.replayDeadLetters, ReplayDeadLettersRequestSchema, ReplayDeadLettersResponseSchema),
+      (request, call) => {
+        const loop = new ReplayLoop(call, this.#admin.deadLetters);
+        this.#replays.add(loop);
+        if (this.#isDraining) loop.drain();
+        void loop.run(request, adminCall(call)).finally(() => this.#replays.delete(loop));
+      },
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#isDraining = true;
+    for (const loop of this.#replays) loop.drain();
+  }
 }
 
 function registerStreams(router: Router, { streams }: Admin): void {
@@ -131,6 +168,31 @@ function registerStores(router: Router, { stores }: Admin): void {
   }));
 }
 
+function registerDeadLetters(router: Router, { deadLetters }: Admin): void {
+  unary(
+    router,
+    METHODS.listDeadLetters,
+    ListDeadLettersRequestSchema,
+    ListDeadLettersResponseSchema,
+    async (request, call) => {
+      const { stream, consumer, withoutData = false } = request;
+      const { entries, nextToken } = await deadLetters.list(stream, consumer, toPage(request), call);
+      return { deadLetters: entries.map((letter) => fromLetter(letter, !withoutData)), nextPageToken: nextToken };
+    },
+  );
+  unary(
+    router,
+    METHODS.deleteDeadLetters,
+    DeleteDeadLettersRequestSchema,
+    DeleteDeadLettersResponseSchema,
+    async (request, call) => {
+      const { stream, consumer, events } = request;
+      const { ids, isComplete } = await deadLetters.delete(stream, consumer, toLetterChoice(events), call);
+      return { ids: [...ids], isComplete };
+    },
+  );
+}
+
 function unary<Request extends DescMessage, Response extends DescMessage>(
   router: Router,
   method: MethodName,
@@ -138,19 +200,26 @@ function unary<Request extends DescMessage, Response extends DescMessage>(
   response: Response,
   handle: (request: MessageShape<Request>, call: AdminCall) => Promise<MessageInitShape<Response>>,
 ): void {
-  router.async(
-    {
-      method,
-      decode: (bytes) => fromBinary(request, bytes),
-      encode: (message: MessageInitShape<Response>) => toBinary(response, create(response, message)),
-      access: adminAccess(method),
-    },
-    async (message, call) => handle(message, adminCall(call)),
-  );
+  router.async(messages(method, request, response), async (message, call) => handle(message, adminCall(call)));
 }
 
-function adminCall({ deadlineMs, engineCall }: ServerCall): AdminCall {
-  return { deadlineMs, by: engineCall.peer };
+function messages<Request extends DescMessage, Response extends DescMessage>(
+  method: MethodName,
+  request: Request,
+  response: Response,
+): Method<MessageShape<Request>, MessageInitShape<Response>> {
+  return {
+    method,
+    decode: (bytes) => fromBinary(request, bytes),
+    encode: (message) => toBinary(response, create(response, message)),
+    access: adminAccess(method),
+  };
+}
+
+function adminCall({ deadlineMs, engineCall, caller }: ServerCall): AdminCall {
+  const { peer } = engineCall;
+  const { name, kind } = caller?.principal ?? ANONYMOUS;
+  return { deadlineMs: finite(deadlineMs), by: kind === "anonymous" ? peer : `${name} at ${peer}` };
 }
 
 function byName(name: string): { name: string } {

@@ -8,6 +8,8 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import {
+  DeleteDeadLettersRequestSchema,
+  DeleteDeadLettersResponseSchema,
   DeleteStoreRequestSchema,
   DeleteStoreResponseSchema,
   DeleteStreamRequestSchema,
@@ -18,6 +20,8 @@ import {
   GetStreamResponseSchema,
   ListConsumersRequestSchema,
   ListConsumersResponseSchema,
+  ListDeadLettersRequestSchema,
+  ListDeadLettersResponseSchema,
   ListStoresRequestSchema,
   ListStoresResponseSchema,
   ListStreamsRequestSchema,
@@ -26,12 +30,16 @@ import {
   PauseConsumerResponseSchema,
   PurgeStreamRequestSchema,
   PurgeStreamResponseSchema,
+  ReplayDeadLettersRequestSchema,
+  type ReplayDeadLettersResponse,
+  ReplayDeadLettersResponseSchema,
   ResetConsumerRequestSchema,
   ResetConsumerResponseSchema,
   ResumeConsumerRequestSchema,
   ResumeConsumerResponseSchema,
 } from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
-import type { CallOptions, Client } from "./client.ts";
+import { type ClientReadableStream, status } from "@grpc/grpc-js";
+import { CallError, type CallOptions, type Client } from "./client.ts";
 
 const ADMIN = "/windshift.admin.v1alpha1.AdminService/";
 
@@ -52,8 +60,21 @@ export class AdminClient {
   pauseConsumer = this.#unary("PauseConsumer", PauseConsumerRequestSchema, PauseConsumerResponseSchema);
   resumeConsumer = this.#unary("ResumeConsumer", ResumeConsumerRequestSchema, ResumeConsumerResponseSchema);
   resetConsumer = this.#unary("ResetConsumer", ResetConsumerRequestSchema, ResetConsumerResponseSchema);
+  listDeadLetters = this.#unary("ListDeadLetters", ListDeadLettersRequestSchema, ListDeadLettersResponseSchema);
+  deleteDeadLetters = this.#unary("DeleteDeadLetters", DeleteDeadLettersRequestSchema, DeleteDeadLettersResponseSchema);
   listStores = this.#unary("ListStores", ListStoresRequestSchema, ListStoresResponseSchema);
   deleteStore = this.#unary("DeleteStore", DeleteStoreRequestSchema, DeleteStoreResponseSchema);
+
+  /** Opens a replay. */
+  replay(request: MessageInitShape<typeof ReplayDeadLettersRequestSchema>): ReplayCall {
+    const stream = this.#client.grpc.makeServerStreamRequest(
+      `${ADMIN}ReplayDeadLetters`,
+      (message: Uint8Array) => Buffer.from(message),
+      (bytes) => fromBinary(ReplayDeadLettersResponseSchema, bytes),
+      toBinary(ReplayDeadLettersRequestSchema, create(ReplayDeadLettersRequestSchema, request)),
+    );
+    return new ReplayCall(stream);
+  }
 
   #unary<Request extends DescMessage, Response extends DescMessage>(
     name: string,
@@ -64,6 +85,23 @@ export class AdminClient {
       const bytes = await this.#client.raw(ADMIN + name, toBinary(request, create(request, message)), options);
       return fromBinary(response, bytes);
     };
+  }
+}
+
+/** An open replay: what comes is kept. */
+export class ReplayCall {
+  readonly stream: ClientReadableStream<ReplayDeadLettersResponse>;
+  readonly received: ReplayDeadLettersResponse["response"][] = [];
+  /** Resolves when the call ended: undefined for OK. */
+  readonly ended: Promise<CallError | undefined>;
+
+  constructor(stream: ClientReadableStream<ReplayDeadLettersResponse>) {
+    this.stream = stream;
+    stream.on("data", ({ response }: ReplayDeadLettersResponse) => this.received.push(response));
+    stream.on("error", () => undefined);
+    const { promise, resolve } = Promise.withResolvers<CallError | undefined>();
+    stream.on("status", (end) => resolve(end.code === status.OK ? undefined : new CallError(end)));
+    this.ended = promise;
   }
 }
 
