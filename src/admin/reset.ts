@@ -102,9 +102,11 @@ export class ConsumerReset {
     const before = "config" in found ? found : undefined;
     if (before !== undefined) checkUsable(before, "id");
     const place = await placeOf(api, reader, stream, spec.to, call);
+    const isSettable = before !== undefined && this.#isSettable(before);
+    if (!isSettable) checkAllowed(stream, id, place);
     const endedSubscriptions = await open.beginReset(stream, id);
     try {
-      const setBack = before === undefined ? undefined : await this.#setBack(spec, before, place, call);
+      const setBack = isSettable ? await this.#setBack(spec, before, place, call) : undefined;
       const after = setBack ?? (await this.#recreate(spec, before?.config ?? (found as NamedConfig), place, call));
       return {
         consumer: describeConsumer(after),
@@ -131,6 +133,10 @@ export class ConsumerReset {
     }
   }
 
+  #isSettable({ config }: ConsumerInfo): boolean {
+    return hasNats(this.#dependencies.api.connection, "resetting") && RESETTABLE.has(config.deliver_policy);
+  }
+
   /** Has NATS set it back; undefined where that is refused. The mark goes first: without the reset it does no harm. */
   async #setBack(
     { stream, id }: ResetSpec,
@@ -139,7 +145,6 @@ export class ConsumerReset {
     call: AdminCall,
   ): Promise<ConsumerInfo | undefined> {
     const { api } = this.#dependencies;
-    if (!hasNats(api.connection, "resetting") || !RESETTABLE.has(config.deliver_policy)) return undefined;
     const names = { stream, consumer: id };
     const marked = { ...config, name: id, metadata: { ...config.metadata, [RESET_KEY]: randomUUID() } };
     await api.putConsumer(stream, marked, "update", { ...call, names });
@@ -153,7 +158,6 @@ export class ConsumerReset {
 
   async #recreate({ stream, id }: ResetSpec, config: ConsumerConfig | NamedConfig, place: Place, call: AdminCall) {
     const { api, logger } = this.#dependencies;
-    checkAllowed(stream, id, place);
     const names = { stream, consumer: id };
     const wanted = settingsAt(id, config, place);
     await keepSettings(api, stream, id, { ...config, name: id }, { ...call, names });
