@@ -2,12 +2,16 @@
 import { readFileSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { AckPolicy, RetentionPolicy, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   EventsResponseSchema,
   EnsureStreamRequest_DiscardPolicy,
   type GetEventRequest,
+  type StreamPointer,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { AdminClient } from "../support/admin-client.ts";
 import { failure, textOf, textValue } from "../support/client.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
 import { OLDEST_NATS, oldestNats } from "../support/oldest-nats.ts";
@@ -222,5 +226,61 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await client.delete({ ...place, lastRevision: next });
     expect(await client.get(place)).toMatchObject({ revision: 0n });
     await client.set({ ...place, value: textValue("3"), createOnly: true });
+  });
+
+  test("streams and stores are listed, purged and deleted", async () => {
+    const admin = new AdminClient(windshift.client);
+    await ensureStream("admin");
+    for (const text of ["1", "2", "3"]) await publish("admin.a", text);
+    const { streams } = await admin.listStreams({ pageSize: 1000 });
+    expect(streams.find(({ name }) => name === "admin")).toMatchObject({ state: { events: 3n, lastId: 3n } });
+    expect(await admin.purgeStream({ stream: "admin", events: { case: "beforeId", value: 3n } })).toMatchObject({
+      purged: 2n,
+    });
+    expect(await admin.deleteStream({ stream: "admin" })).toMatchObject({ stream: { state: { events: 1n } } });
+    await windshift.client.ensureStore({ store: "admin" });
+    expect((await admin.listStores({})).stores.map(({ name }) => name)).toContain("admin");
+    expect(await admin.deleteStore({ store: "admin" })).toMatchObject({ store: { name: "admin" } });
+  });
+
+  test("a consumer is looked into and reset, and cannot be paused", async () => {
+    const { client } = windshift;
+    const admin = new AdminClient(client);
+    await ensureStream("reset");
+    for (const text of ["1", "2", "3"]) await publish("reset.a", text);
+    const from = { pointer: { case: "start" as const, value: true } };
+    const { id } = await client.ensureConsumer({ stream: "reset", name: "c", subjects: ["reset.>"], from });
+    const call = await client.subscribe("reset", id);
+    for (const event of await call.take(3)) await call.ackNow(event.id);
+    const { consumer, subscriptions } = await admin.getConsumer({ stream: "reset", id });
+    expect(consumer).toMatchObject({ state: { pending: 0n, lastDeliveredId: 3n } });
+    expect(subscriptions).toHaveLength(1);
+    const to = { pointer: { case: "offset" as const, value: 2n } };
+    expect(await admin.resetConsumer({ stream: "reset", id, to })).toMatchObject({
+      recreated: true,
+      endedSubscriptions: 1,
+      consumer: { id, state: { pending: 2n } },
+    });
+    expect(await call.ended).toMatchObject({ status: "ABORTED" });
+    const again = await client.subscribe("reset", id);
+    expect((await again.take(2)).map((event) => event.id)).toEqual([2n, 3n]);
+    await again.cancel();
+    const until = timestampFromMs(Date.now() + 60_000);
+    const tooOld = { status: "FAILED_PRECONDITION", reason: "NATS_TOO_OLD" };
+    expect(await failure(admin.pauseConsumer({ stream: "reset", id, until }))).toMatchObject(tooOld);
+    expect(await failure(admin.resumeConsumer({ stream: "reset", id }))).toMatchObject(tooOld);
+  });
+
+  test("the consumer of a work queue is set to its start alone", async () => {
+    const admin = new AdminClient(windshift.client);
+    const connection = await connect({ servers: nats.url });
+    const jsm = await jetstreamManager(connection);
+    await jsm.streams.add({ name: "queue", subjects: ["queue.>"], retention: RetentionPolicy.Workqueue });
+    await jsm.consumers.add("queue", { durable_name: "c", ack_policy: AckPolicy.Explicit });
+    await connection.close();
+    const reset = async (pointer: StreamPointer["pointer"]) =>
+      admin.resetConsumer({ stream: "queue", id: "c", to: { pointer } });
+    expect(await failure(reset({ case: "offset", value: 2n }))).toMatchObject({ status: "FAILED_PRECONDITION" });
+    expect(await reset({ case: "start", value: true })).toMatchObject({ recreated: true });
   });
 });

@@ -1,0 +1,93 @@
+/** `AdminService` on a NATS cluster of three, with two servers. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { expect } from "vitest";
+import { AdminClient } from "../support/admin-client.ts";
+import { createSource } from "../support/consuming.ts";
+import { test as base } from "../support/fixtures.ts";
+import { type NatsCluster, startNatsCluster } from "../support/nats.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
+
+const LONG = 180_000;
+const PATIENT = { timeout: 60_000, interval: 100 };
+
+const test = base.extend<{ $file: { cluster: NatsCluster; server: Windshift; other: Windshift } }>({
+  cluster: [
+    async ({}, use) => {
+      await using cluster = await startNatsCluster();
+      await use(cluster);
+    },
+    { scope: "file" },
+  ],
+  server: [
+    async ({ cluster }, use) => {
+      await using server = await startWindshift(cluster.urls[0]!);
+      await use(server);
+    },
+    { scope: "file" },
+  ],
+  other: [
+    async ({ cluster }, use) => {
+      await using other = await startWindshift(cluster.urls[1]!);
+      await use(other);
+    },
+    { scope: "file" },
+  ],
+});
+
+test("streams and consumers show which nodes keep them", { timeout: LONG }, async ({ server }) => {
+  const { stream, consumer: id } = await createSource(server.client, { replicas: 3, events: 1 });
+  const admin = new AdminClient(server.client);
+  const isWhole = { cluster: "test", leader: expect.stringMatching(/^node-\d$/) as unknown };
+  const followers = [{ isCurrent: true, isOffline: false }, { isCurrent: true }];
+  await expect
+    .poll(async () => (await admin.getStream({ stream })).stream?.replication, PATIENT)
+    .toMatchObject({ ...isWhole, followers });
+  await expect
+    .poll(async () => (await admin.getConsumer({ stream, id })).consumer?.replication, PATIENT)
+    .toMatchObject({ ...isWhole, followers });
+});
+
+test(
+  "a reset ends the subscriptions of both servers and begins anew, by NATS and by making it again",
+  { timeout: LONG },
+  async ({ server, other }) => {
+    const admin = new AdminClient(server.client);
+    for (const from of ["start", "end"] as const) {
+      const { stream } = await createSource(server.client, { replicas: 3 });
+      const pointer = { case: from, value: true } as const;
+      await server.client.ensureConsumer({ stream, name: "r", subjects: [`${stream}.>`], from: { pointer } });
+      for (let n = 0; n < 4; n++) await server.client.publish(`${stream}.a`);
+      const here = await server.client.subscribe(stream, "r", 2n);
+      const there = await other.client.subscribe(stream, "r", 2n);
+      await Promise.all([here.take(2), there.take(2)]);
+      const to = { pointer: { case: "offset" as const, value: 2n } };
+      const answer = await admin.resetConsumer({ stream, id: "r", to });
+      expect(answer).toMatchObject({ recreated: from === "end", forgotten: 4n, endedSubscriptions: 2 });
+      for (const call of [here, there]) expect(await call.ended).toMatchObject({ status: "ABORTED" });
+      const again = await other.client.subscribe(stream, "r");
+      const events = await again.take(3);
+      expect(events.map(({ id, deliveryAttempt }) => [id, deliveryAttempt])).toEqual([
+        [2n, 1n],
+        [3n, 1n],
+        [4n, 1n],
+      ]);
+      await again.cancel();
+    }
+  },
+);
+
+test("a paused consumer goes on when it is resumed", { timeout: LONG }, async ({ server, other }) => {
+  const { stream, consumer: id } = await createSource(server.client, { replicas: 3 });
+  const admin = new AdminClient(server.client);
+  const until = timestampFromMs(Date.now() + 3_600_000);
+  expect((await admin.pauseConsumer({ stream, id, until })).pausedUntil).toEqual(until);
+  await expect
+    .poll(async () => (await admin.getConsumer({ stream, id })).consumer?.pausedUntil, PATIENT)
+    .toEqual(until);
+  const call = await other.client.subscribe(stream, id);
+  await server.client.publish(`${stream}.a`);
+  expect(call.received.filter(({ response }) => response.case === "event")).toEqual([]);
+  await admin.resumeConsumer({ stream, id });
+  expect(await call.event()).toMatchObject({ id: 1n });
+  await call.cancel();
+});
