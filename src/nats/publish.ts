@@ -5,12 +5,13 @@
  * A subject without a stream and a stream without a leader look the same to a publisher (503, no responders), so the
  * meta layer is asked which it is: the first is an error at once, the second is tried again until the deadline.
  */
+import { Buffer } from "node:buffer";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal, tooLate } from "./errors.ts";
 import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
-import { type NatsMessage, digitsBetween, statusCode } from "./message.ts";
+import { type NatsMessage, statusCode } from "./message.ts";
 
 /** A message to store. */
 export interface OutgoingMessage {
@@ -233,25 +234,41 @@ interface AckBody {
 }
 
 /** Acknowledgements of a stream differ in nothing but the sequence at their end: what was before it in the last one. */
-let lastBegin = "";
+let lastBegin = Buffer.alloc(0);
 let lastStream = "";
 const BEGIN = /^(\{"stream":"[^"\\]*",\s*(?:"domain":"[^"\\]*",\s*)?"seq":\s*)\d+\}$/;
 
 /** Reads a publish acknowledgement, or the error in its place; undefined where somebody else answered something else. */
 function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
+  const usual = sequenceOfLast(payload);
+  if (usual !== undefined) return { stream: lastStream, sequence: BigInt(usual), duplicate: false };
   const text = payload.toString("latin1");
-  if (lastBegin !== "" && text.startsWith(lastBegin)) {
-    const sequence = text.endsWith("}") ? digitsBetween(text, lastBegin.length, text.length - 1) : NaN;
-    if (Number.isSafeInteger(sequence)) return { stream: lastStream, sequence: BigInt(sequence), duplicate: false };
-  }
   const body = parseObject(text);
   if (typeof body?.error?.err_code === "number") return notStored(refusal(body.error, {}, body.stream));
   if (typeof body?.stream !== "string" || typeof body.seq !== "number") return undefined;
   const sequence = Number.isSafeInteger(body.seq) ? BigInt(body.seq) : BigInt(/"seq":\s*(\d+)/.exec(text)?.[1] ?? 0);
   const begin = BEGIN.exec(text)?.[1];
-  if (begin !== undefined) [lastBegin, lastStream] = [begin, body.stream];
+  if (begin !== undefined) [lastBegin, lastStream] = [Buffer.from(begin, "latin1"), body.stream];
   return { stream: body.stream, sequence, duplicate: body.duplicate === true };
 }
+
+/** The sequence of an acknowledgement that begins as the last one did; undefined for any other. */
+function sequenceOfLast(payload: Buffer): number | undefined {
+  const begin = lastBegin;
+  const end = payload.length - 1;
+  if (begin.length === 0 || end <= begin.length || payload[end] !== CLOSING_BRACE) return undefined;
+  for (let n = 0; n < begin.length; n++) if (payload[n] !== begin[n]) return undefined;
+  let sequence = 0;
+  for (let n = begin.length; n < end; n++) {
+    const digit = payload[n]! - ZERO;
+    if (digit < 0 || digit > 9) return undefined;
+    sequence = sequence * 10 + digit;
+  }
+  return Number.isSafeInteger(sequence) ? sequence : undefined;
+}
+
+const ZERO = 48;
+const CLOSING_BRACE = 125;
 
 function parseObject(text: string): AckBody | undefined {
   try {

@@ -1,5 +1,6 @@
 /** Hot path: the well-known types inside hot messages, and `Any` by itself. */
 import { Buffer } from "node:buffer";
+import { LastBytes, LastText } from "../last-text.ts";
 import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "./wire.ts";
 
 /** `google.protobuf.Any`. */
@@ -15,6 +16,9 @@ export interface SecondsAndNanos {
 }
 
 const EMPTY = Buffer.alloc(0);
+/** Most values are of the same type as the one before. */
+const lastUrl = new LastText();
+const lastUrlBytes = new LastBytes();
 
 /** Reads an `Any`; a second one for the same field goes into the first, as Protobuf wants it. */
 export function readAny(reader: WireReader, into: AnyMessage | undefined): AnyMessage {
@@ -25,7 +29,7 @@ export function readAny(reader: WireReader, into: AnyMessage | undefined): AnyMe
 
 function readAnyFields(reader: WireReader, any: AnyMessage): void {
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === 10) any.typeUrl = reader.string();
+    if (tag === 10) any.typeUrl = reader.string(lastUrl);
     else if (tag === 18) any.value = reader.bytes();
     else reader.skip(tag);
   }
@@ -47,13 +51,13 @@ export function encodeAny(any: AnyMessage): Uint8Array {
 
 /** Size of the fields of an `Any`. */
 export function anySize({ typeUrl, value }: AnyMessage): number {
-  const url = Buffer.byteLength(typeUrl);
+  const url = lastUrlBytes.encode(typeUrl).length;
   return (url === 0 ? 0 : fieldSize(url)) + (value.length === 0 ? 0 : fieldSize(value.length));
 }
 
 /** Writes the fields of an `Any`. */
 export function writeAny(writer: WireWriter, { typeUrl, value }: AnyMessage): void {
-  if (typeUrl !== "") writer.string(10, typeUrl, Buffer.byteLength(typeUrl));
+  if (typeUrl !== "") writer.raw(10, lastUrlBytes.encode(typeUrl));
   if (value.length > 0) writer.raw(18, value);
 }
 

@@ -5,6 +5,7 @@
  */
 import { Buffer, isUtf8 } from "node:buffer";
 import { asBuffer } from "../bytes.ts";
+import type { LastText } from "../last-text.ts";
 
 /** An unsigned 64-bit number: as a number where that is exact, else as a bigint. */
 export type Uint64 = number | bigint;
@@ -72,9 +73,11 @@ export class WireReader {
     return low !== 0 || this.#high !== 0;
   }
 
-  string(): string {
+  /** `last`: for texts that mostly come again. */
+  string(last?: LastText): string {
     const end = this.#length();
-    const text = this.#bytes.toString("utf8", this.#at, end);
+    const bytes = this.#bytes;
+    const text = last === undefined ? bytes.toString("utf8", this.#at, end) : last.decode(bytes, this.#at, end);
     // What is no UTF-8 was read as replacement characters; a text may hold them by itself too.
     if (text.includes("\uFFFD") && !isUtf8(this.#bytes.subarray(this.#at, end))) throw new Error("a text is not UTF-8");
     this.#at = end;

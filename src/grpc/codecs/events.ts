@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { fieldError } from "../../errors.ts";
-import { LastBytes } from "../../last-text.ts";
+import { LastBytes, LastText } from "../../last-text.ts";
 import {
   type AnyMessage,
   type SecondsAndNanos,
@@ -50,9 +50,11 @@ function emptyPublishEventRequest(): PublishEventRequest {
   };
 }
 
+const lastSubject = new LastText();
+
 function readPublishEventRequest(reader: WireReader, message: PublishEventRequest): void {
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === 10) message.subject = reader.string();
+    if (tag === 10) message.subject = reader.string(lastSubject);
     else if (tag === 18) message.data = readAny(reader, message.data);
     else if (tag === 26) message.timestamp = readTime(reader, message.timestamp);
     else if (tag === 34) message.idempotencyKey = reader.string();

@@ -1,4 +1,5 @@
 /** Hot path: the messages of getting, setting and deleting values, coded by hand like those of events. */
+import { LastText } from "../../last-text.ts";
 import {
   type AnyMessage,
   type SecondsAndNanos,
@@ -9,6 +10,8 @@ import {
   writeTime,
 } from "../../protobuf/well-known.ts";
 import { type Uint64, WireReader, WireWriter, fieldSize, varintSize } from "../../protobuf/wire.ts";
+
+const lastStore = new LastText();
 
 /** `GetRequest`. */
 export interface GetRequest {
@@ -21,7 +24,7 @@ export function decodeGetRequest(bytes: Uint8Array): GetRequest {
   const reader = new WireReader(bytes);
   const message: GetRequest = { store: "", key: "" };
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === 10) message.store = reader.string();
+    if (tag === 10) message.store = reader.string(lastStore);
     else if (tag === 18) message.key = reader.string();
     else reader.skip(tag);
   }
@@ -70,7 +73,7 @@ export function decodeSetRequest(bytes: Uint8Array): SetRequest {
   const reader = new WireReader(bytes);
   const message: SetRequest = { store: "", key: "", value: undefined, createOnly: undefined, lastRevision: undefined };
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === 10) message.store = reader.string();
+    if (tag === 10) message.store = reader.string(lastStore);
     else if (tag === 18) message.key = reader.string();
     else if (tag === 26) message.value = readAny(reader, message.value);
     else if (tag === 32) message.createOnly = reader.bool();
@@ -92,7 +95,7 @@ export function decodeDeleteRequest(bytes: Uint8Array): DeleteRequest {
   const reader = new WireReader(bytes);
   const message: DeleteRequest = { store: "", key: "", lastRevision: undefined };
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === 10) message.store = reader.string();
+    if (tag === 10) message.store = reader.string(lastStore);
     else if (tag === 18) message.key = reader.string();
     else if (tag === 24) message.lastRevision = reader.uint64();
     else reader.skip(tag);
