@@ -193,7 +193,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     if (headers.problem === "too_large") {
       const text = `request metadata has ${headers.bytes} bytes, at most ${this.#services.maxMetadataBytes} are accepted`;
       this.#refuse("metadata_too_large", text);
-    } else if (headers.method !== "POST" || !CONTENT_TYPE.test(this.#first("content-type") ?? "")) {
+    } else if (headers.method !== "POST" || !isGrpc(this.#first("content-type"))) {
       // Answered at its end: clients such as curl take an error before it for a reason to send no more of it.
       this.#isHttp = true;
       this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
@@ -594,6 +594,10 @@ function ownBytes(message: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(message.length);
   copy.set(message);
   return copy;
+}
+
+function isGrpc(contentType: string | undefined): boolean {
+  return contentType === "application/grpc" || (contentType !== undefined && CONTENT_TYPE.test(contentType));
 }
 
 /** A text of the client in one of ours: of such a length that it makes no large answer out of a small request. */

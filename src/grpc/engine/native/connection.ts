@@ -406,13 +406,9 @@ export class Connection implements FrameHandler {
     const known = this.#streams.get(streamId);
     const headers = this.#headers;
     const isTrailers = streamId <= this.#lastStreamId;
-    headers.begin(isTrailers);
-    try {
-      this.#decoder.decode(bytes, start, end, (field) => headers.add(field));
-    } catch (error) {
-      if (!(error instanceof HpackError)) throw error;
-      return this.#fail(ErrorCode.compressionError, error.message);
-    }
+    // The list still holds what the last block said.
+    const isRead = headers.isTrailers === isTrailers && this.#decoder.isRepeated(bytes, start, end);
+    if (!isRead && !this.#readBlock(bytes, start, end, isTrailers)) return false;
     const ends = (this.#blockFlags & Flag.endStream) !== 0;
     if (known !== undefined) return this.#onTrailers(known, ends);
     if (isTrailers) return this.#onOldStream(streamId);
@@ -429,6 +425,18 @@ export class Connection implements FrameHandler {
     this.#streams.set(streamId, stream);
     stream.onRequest(headers);
     return !ends || this.#remoteEnd(stream);
+  }
+
+  #readBlock(bytes: Buffer, start: number, end: number, isTrailers: boolean): boolean {
+    const headers = this.#headers;
+    headers.begin(isTrailers);
+    try {
+      this.#decoder.decode(bytes, start, end, (field) => headers.add(field));
+      return true;
+    } catch (error) {
+      if (!(error instanceof HpackError)) throw error;
+      return this.#fail(ErrorCode.compressionError, error.message);
+    }
   }
 
   /** A request on a stream that was passed over, or is closed. */

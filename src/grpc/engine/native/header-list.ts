@@ -9,9 +9,10 @@ const CONNECTION_FIELDS = new Set(["connection", "proxy-connection", "keep-alive
 /** Collects the fields of one header block after the other; `begin` empties it. */
 export class HeaderList {
   readonly #maxBytes: number;
-  #isTrailers = false;
   #hasRegular = false;
   #isMalformed = false;
+  /** What the list is of: trailers, or a request. */
+  isTrailers = false;
   /** Bytes as RFC 9113 (section 6.5.2) counts them. */
   bytes = 0;
   method: string | undefined;
@@ -28,7 +29,7 @@ export class HeaderList {
   }
 
   begin(isTrailers: boolean): void {
-    this.#isTrailers = isTrailers;
+    this.isTrailers = isTrailers;
     this.#hasRegular = this.#isMalformed = false;
     this.bytes = 0;
     this.method = this.path = this.scheme = this.authority = this.contentLength = undefined;
@@ -57,7 +58,7 @@ export class HeaderList {
   get problem(): HeaderProblem | undefined {
     if (this.#isMalformed) return "malformed";
     if (this.bytes > this.#maxBytes) return "too_large";
-    if (this.#isTrailers) return undefined;
+    if (this.isTrailers) return undefined;
     const isComplete = this.method !== undefined && this.scheme !== undefined && (this.path ?? "") !== "";
     return isComplete ? undefined : "malformed";
   }
@@ -70,7 +71,7 @@ export class HeaderList {
 
   #pseudo(name: string, value: string): void {
     const isRepeated = this.#set(name, value);
-    if (isRepeated || this.#hasRegular || this.#isTrailers) this.#isMalformed = true;
+    if (isRepeated || this.#hasRegular || this.isTrailers) this.#isMalformed = true;
   }
 
   /** True where the field was there already, or is none of a request. */

@@ -117,6 +117,9 @@ export class HpackDecoder {
   #bytes: Buffer = NO_BYTES;
   #at = 0;
   #end = 0;
+  /** The last block, where it changed no table. */
+  #last: Buffer = NO_BYTES;
+  #lastLength = 0;
 
   /** `maxTableSize` is what our settings allow the other side. */
   constructor(maxTableSize: number = DEFAULT_TABLE_SIZE) {
@@ -124,8 +127,22 @@ export class HpackDecoder {
     this.#tableSize = maxTableSize;
   }
 
+  /**
+   * Whether this is the last block again, which need not be read: once the table knows its fields, a client sends the same
+   * few bytes for each call of a method. Only for a block that changes no table the same bytes mean the same.
+   */
+  isRepeated(bytes: Buffer, start: number, end: number): boolean {
+    const length = this.#lastLength;
+    if (length === 0 || end - start !== length) return false;
+    const last = this.#last;
+    for (let n = 0; n < length; n++) if (bytes[start + n] !== last[n]) return false;
+    return true;
+  }
+
   /** Reads a whole block. Throws {@link HpackError}. */
   decode(bytes: Buffer, start: number, end: number, visit: FieldVisitor): void {
+    this.#lastLength = 0;
+    let changesTable = false;
     this.#bytes = bytes;
     this.#at = start;
     this.#end = end;
@@ -136,11 +153,13 @@ export class HpackDecoder {
         visit(this.#lookUp(this.#integer(7)));
       } else if ((byte & 0x40) !== 0) {
         const field = this.#literal(6);
+        changesTable = true;
         this.#insert(field);
         visit(field);
       } else if ((byte & 0x20) !== 0) {
         // Only at the beginning of a block (section 4.2).
         if (!mayResize) throw new HpackError("a change of the table's size inside of a header block");
+        changesTable = true;
         this.#resize(this.#integer(5));
         continue;
       } else {
@@ -149,6 +168,14 @@ export class HpackDecoder {
       mayResize = false;
     }
     this.#bytes = NO_BYTES;
+    if (!changesTable) this.#remember(bytes, start, end);
+  }
+
+  #remember(bytes: Buffer, start: number, end: number): void {
+    if (end - start > MAX_REPEATED_BYTES) return;
+    if (this.#last.length === 0) this.#last = Buffer.allocUnsafeSlow(MAX_REPEATED_BYTES);
+    bytes.copy(this.#last, 0, start, end);
+    this.#lastLength = end - start;
   }
 
   #literal(prefixBits: number): HeaderField {
@@ -228,6 +255,8 @@ export class HpackDecoder {
 
 const NO_BYTES = Buffer.alloc(0);
 const COMPACT_AT = 256;
+/** Longer blocks are read each time. */
+const MAX_REPEATED_BYTES = 128;
 const MAX_INTEGER_SHIFT = 21;
 const STATIC_FIELDS: readonly HeaderField[] = STATIC.map(([name, value]) => new HeaderField(name, value));
 

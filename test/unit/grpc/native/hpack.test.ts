@@ -153,6 +153,65 @@ function encodeIndexed(name: string, value: string): Buffer {
   return block;
 }
 
+describe("a block that comes again", () => {
+  const indexed = hex("8286");
+  const literal = hex("0f0d0131");
+  const inserting = hex("400161 0162");
+  const resizing = hex("20 82");
+
+  test.for([
+    ["of fields from the tables", indexed],
+    ["of texts that no table remembers", literal],
+  ] as const)("is known: %s", ([, block]) => {
+    const decoder = new HpackDecoder();
+    expect(decoder.isRepeated(block, 0, block.length)).toBe(false);
+    decodeWith(decoder, block);
+    const around = Buffer.concat([indexed, block, indexed]);
+    expect(decoder.isRepeated(around, indexed.length, indexed.length + block.length)).toBe(true);
+    expect(decoder.isRepeated(around, indexed.length, indexed.length + block.length - 1)).toBe(false);
+    expect(decoder.isRepeated(around, 1, 1 + block.length)).toBe(false);
+  });
+
+  test.for([
+    ["it adds to the table", inserting],
+    ["it changes the table's size", resizing],
+    ["it is long", Buffer.alloc(200, 0x82)],
+    ["it is empty", Buffer.alloc(0)],
+  ] as const)("is not where %s", ([, block]) => {
+    const decoder = new HpackDecoder();
+    decodeWith(decoder, block);
+    expect(decoder.isRepeated(block, 0, block.length)).toBe(false);
+  });
+
+  test("means what it would if it were read, whatever came between", () => {
+    const block = fc
+      .array(fc.constantFrom("82", "86", "be", "bf", "c0", "0f0d0131", "4001610162", "4001630164", "7e0165"), {
+        maxLength: 4,
+      })
+      .chain((fields) => fc.constantFrom("", "20", "3f21").map((size) => hex(size + fields.join(""))));
+    fc.assert(
+      fc.property(fc.array(block, { maxLength: 30 }), (blocks) => {
+        const [decoder, reference] = [new HpackDecoder(), new HpackDecoder()];
+        let known: Pair[] = [];
+        for (const each of [...blocks, ...blocks].flatMap((one) => [one, one])) {
+          let expected: Pair[];
+          try {
+            expected = decodeWith(reference, each);
+          } catch {
+            // A connection ends with the first of these.
+            expect(decoder.isRepeated(each, 0, each.length)).toBe(false);
+            expect(() => decodeWith(decoder, each)).toThrow(HpackError);
+            return;
+          }
+          if (!decoder.isRepeated(each, 0, each.length)) known = decodeWith(decoder, each);
+          expect(known).toEqual(expected);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
 describe("what is no header block is refused", () => {
   test.for([
     ["index 0", "80"],
