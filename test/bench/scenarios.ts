@@ -1,7 +1,7 @@
 /** The loads. Requests are encoded once and sent as bytes, so that the client costs as little as it can. */
 import { create, toBinary } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
-import { PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { type Event, PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { GetRequestSchema, SetRequestSchema } from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -49,6 +49,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   "consume-ack-1": async (server, settings) => consume(server, settings, 1),
   "consume-ack-100": async (server, settings) => consume(server, settings, 100),
+  "consume-batch-100": async (server, settings) => consume(server, settings, 100, 100),
+  read: async (server, settings) => read(server, settings),
   "end-to-end": endToEnd,
   "state-set": async (server, settings) => {
     await server.clients[0]!.ensureStore({ store: "bench" });
@@ -132,8 +134,28 @@ async function closedLoop(
   };
 }
 
+/** Reads a backlog from its start to its end. */
+async function read(server: ServerUnderTest, { events, size }: Settings): Promise<Figures> {
+  const [client] = server.clients;
+  await ensureStream(client!);
+  await fill(client!, events, size);
+  const cpu = server.cpuMicros();
+  const start = performance.now();
+  let received = 0;
+  for await (const { response } of client!.readEvents({ stream: "bench" }))
+    if (response.case === "event") received += 1;
+  const seconds = (performance.now() - start) / 1000;
+  if (received !== events) throw new Error(`${received} of ${events} events were read`);
+  return { operations: events, seconds, cpuMicros: server.cpuMicros() - cpu, latencies: new Float64Array() };
+}
+
 /** Works off a backlog: from the subscription to the last confirmation. */
-async function consume(server: ServerUnderTest, { events, size }: Settings, ackBatch: number): Promise<Figures> {
+async function consume(
+  server: ServerUnderTest,
+  { events, size }: Settings,
+  ackBatch: number,
+  maxBatch = 0,
+): Promise<Figures> {
   const [client] = server.clients;
   await ensureStream(client!);
   await fill(client!, events, size);
@@ -146,21 +168,24 @@ async function consume(server: ServerUnderTest, { events, size }: Settings, ackB
   let received = 0;
   let confirmed = 0;
   let ids: bigint[] = [];
+  const take = ({ id }: Event): void => {
+    received += 1;
+    ids.push(id);
+    if (ids.length < ackBatch && received < events) return;
+    call.send({ case: "ack", value: { ids } });
+    ids = [];
+  };
   call.stream.on("data", () => {
     const { response } = call.received.pop()!;
-    if (response.case === "event") {
-      received += 1;
-      ids.push(response.value.id);
-      if (ids.length >= ackBatch || received === events) {
-        call.send({ case: "ack", value: { ids } });
-        ids = [];
-      }
-    } else if (response.case === "ackConfirmation") {
+    if (response.case === "event") take(response.value);
+    else if (response.case === "events") response.value.events.forEach(take);
+    else if (response.case === "ackConfirmation") {
       confirmed += response.value.ids.length;
       if (confirmed === events) resolve();
     }
   });
-  call.send({ case: "subscribe", value: { stream: "bench", consumer: "bench", maxProcessingEvents: WINDOW } });
+  const value = { stream: "bench", consumer: "bench", maxProcessingEvents: WINDOW, maxBatch };
+  call.send({ case: "subscribe", value });
   await done;
   const seconds = (performance.now() - start) / 1000;
   const cpuMicros = server.cpuMicros() - cpu;

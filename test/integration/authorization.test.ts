@@ -131,6 +131,12 @@ describe("a policy", () => {
       );
     expect(await getEvent(mine)).toBe("OK");
     for (const id of [other, 100n]) expect(await getEvent(id)).toBe("PERMISSION_DENIED");
+    const read = async (...subjects: string[]) =>
+      (await hers.readEvents({ stream: "told", subjects }).events()).map(({ id }) => id);
+    expect(await read("told.alice.>")).toEqual([mine]);
+    for (const subjects of [[], ["told.>"], ["told.alice.a", "told.bob.a"]]) {
+      expect(await failure(read(...subjects))).toMatchObject({ status: "PERMISSION_DENIED" });
+    }
 
     const mirror = (name: string, filterSubjects: string[]) =>
       ({ case: "mirror", value: { name, filterSubjects } }) as const;
