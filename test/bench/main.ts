@@ -7,11 +7,15 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { axesNamed, runGrowth } from "./growth.ts";
+import { runGuard } from "./guard.ts";
 import { cpuModel, formatReport, type Result } from "./report.ts";
 import { startServerUnderTest } from "./server-under-test.ts";
 import { ABUSE_SCENARIOS, SCENARIOS } from "./scenarios.ts";
 
 const GROWTH = "growth";
+const GUARD = "guard";
+/** Three servers by turns, four turns each. */
+const GUARD_SECONDS = 20;
 const PLOTS = fileURLToPath(new URL("../../docs/benchmarks", import.meta.url));
 /** So that all axes together are done in a quarter of an hour. */
 const GROWTH_SECONDS = 6;
@@ -34,7 +38,10 @@ const { values, positionals } = parseArgs({
 const all = { ...SCENARIOS, ...ABUSE_SCENARIOS };
 const names = Object.keys(all);
 const isGrowth = positionals.includes(GROWTH);
-const unknown = positionals.filter((name) => name !== GROWTH && !names.some((known) => known.startsWith(name)));
+const isGuard = positionals.length === 1 && positionals[0] === GUARD;
+const unknown = positionals.filter(
+  (name) => name !== GROWTH && !isGuard && !names.some((known) => known.startsWith(name)),
+);
 const seconds = Number(values.seconds ?? (isGrowth ? GROWTH_SECONDS : SCENARIO_SECONDS));
 const axes = axesNamed(values.axis);
 const isMixed = isGrowth ? positionals.length > 1 : values.axis !== undefined;
@@ -45,6 +52,11 @@ if (values.help || isWrong) {
 }
 if (isGrowth) {
   await runGrowth({ axes, seconds, folder: values.plots });
+  process.exit(0);
+}
+if (isGuard) {
+  console.log(cpuModel());
+  await runGuard(Number(values.seconds ?? GUARD_SECONDS));
   process.exit(0);
 }
 const settings = {
@@ -78,6 +90,9 @@ function help(): string {
     --connections N  connections of the client (default 4)
     --concurrency N  calls in flight (default 64)
     --size BYTES     size of a payload (default 256)
+
+npm run bench -- ${GUARD} [--seconds N]
+  what tokens, JWTs and a policy of 100 rules cost a publish, beside a server that is open
 
 npm run bench -- ${GROWTH} [options]
   how the cost grows, for both engines by turns, as tables and drawings; about 10 minutes

@@ -23,6 +23,9 @@ import {
 /** Called when a call is over: true with an answer, false when it failed or was refused. */
 type OnEnd = (isAnswered: boolean) => void;
 
+/** A header field. */
+type Field = readonly [name: string, value: string];
+
 interface Call {
   readonly id: number;
   readonly onEnd: OnEnd;
@@ -69,10 +72,10 @@ export class UnaryConnection implements Disposable {
   #out: Buffer[] = [];
   #rest: Buffer | undefined;
 
-  private constructor(socket: Socket, path: string, request: Uint8Array) {
+  private constructor(socket: Socket, path: string, request: Uint8Array, metadata: readonly Field[]) {
     this.#socket = socket;
     this.#request = message(request);
-    const fields = fieldsOf(path);
+    const fields = fieldsOf(path, metadata);
     this.#firstHead = frame(Type.headers, END_HEADERS, 0, Buffer.concat([STATIC_FIELDS, ...fields]));
     const numbers = fields.map((_, n) => 0x80 | (NEWEST_FIELD + fields.length - 1 - n));
     this.#head = frame(Type.headers, END_HEADERS, 0, Buffer.concat([STATIC_FIELDS, Buffer.from(numbers)]));
@@ -86,11 +89,16 @@ export class UnaryConnection implements Disposable {
   }
 
   /** Connects for calls of one method with one request, and waits for the server's settings. */
-  static async open(address: string, path: string, request: Uint8Array): Promise<UnaryConnection> {
+  static async open(
+    address: string,
+    path: string,
+    request: Uint8Array,
+    metadata: readonly Field[] = [],
+  ): Promise<UnaryConnection> {
     const [host, port] = address.split(":") as [string, string];
     const socket = connect({ host, port: Number(port), noDelay: true });
     await once(socket, "connect");
-    const connection = new UnaryConnection(socket, path, request);
+    const connection = new UnaryConnection(socket, path, request, metadata);
     await connection.#opened.promise;
     return connection;
   }
@@ -253,13 +261,14 @@ export class UnaryConnection implements Disposable {
 }
 
 /** Each is put into the table, where the last one has the lowest number. */
-function fieldsOf(path: string): Buffer[] {
+function fieldsOf(path: string, metadata: readonly Field[]): Buffer[] {
   const fields = [
     [":authority", "localhost"],
     [":path", path],
     ["content-type", "application/grpc"],
     ["te", "trailers"],
     ["user-agent", "windshift-bench"],
+    ...metadata,
   ] as const;
   return fields.map(([name, value]) => field(name, value, 0x40));
 }
