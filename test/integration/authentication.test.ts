@@ -93,8 +93,13 @@ describe("a server with tokens", () => {
 
   test("lets in whoever has one, and tells the log what is wrong with others", async ({ nats, folder }) => {
     await using windshift = await start(nats, folder);
-    const subscription = await subscribe(windshift.connect(undefined, bearer(alice.token)));
+    const hers = windshift.connect(undefined, bearer(alice.token));
+    const subscription = await subscribe(hers);
     await subscription.cancel();
+    await failure(hers.subscribe("none", "none"));
+    expect(windshift.log).toContainEqual(
+      expect.objectContaining({ principal: "alice", reason: expect.stringMatching(/_NOT_FOUND$/) }),
+    );
     const wrong = {
       [alice.token]: "authorization is not one Bearer token",
       [`Bearer ${bob.token}x`]: "the token is not known",

@@ -70,6 +70,8 @@ interface FailedCall {
   /** What the client called, where that is not said by the name. */
   readonly path?: string;
   readonly peer: string;
+  /** Who called, where that was proved. */
+  readonly principal?: string | undefined;
   /** On the monotonic clock. */
   readonly startedAt: number;
   readonly traceParent?: string | undefined;
@@ -99,9 +101,11 @@ export class FailureLog {
 export function loggingInterceptor(logger: Logger): Interceptor {
   const log = new FailureLog(logger);
   return {
-    end({ name, engineCall, startedAt, traceParent }, status, error) {
+    end({ name, engineCall, caller, startedAt, traceParent }, status, error) {
       if (status.code === Code.OK) return;
-      log.write({ name, peer: engineCall.peer, startedAt, traceParent }, status, error);
+      const { principal } = caller ?? {};
+      const who = principal === undefined || principal.kind === "anonymous" ? undefined : principal.name;
+      log.write({ name, peer: engineCall.peer, principal: who, startedAt, traceParent }, status, error);
     },
   };
 }
@@ -113,6 +117,7 @@ function fields(call: FailedCall, code: number, error: WindshiftError | undefine
     code: Object.keys(Code)[Object.values(Code).indexOf(code as never)] ?? code,
     reason: error?.reason,
     peer: call.peer,
+    ...(call.principal === undefined ? {} : { principal: call.principal }),
     ms: Math.round(performance.now() - call.startedAt),
     ...traceFields(call.traceParent),
     ...(error?.cause === undefined ? {} : { err: error.cause }),
