@@ -18,6 +18,7 @@ import { matches } from "./filters.ts";
 
 /** First token of the subjects of all dead letters. */
 const DEAD_LETTERS = "dead-letters";
+const MARK = "-replay";
 const LOCK = "windshift-subjects";
 /** A server that was killed while it held the lock holds up the others no longer than this. */
 const LOCK_LIFE_MS = 5_000;
@@ -30,9 +31,19 @@ export function lettersOf(stream: string, consumer: string): string {
   return `${DEAD_LETTERS}.${stream}.${consumer}.*`;
 }
 
-/** The subject of one letter, or with a text for the id of what belongs to it. */
-export function letterSubject(stream: string, consumer: string, id: bigint | string): string {
+/** The subject of one letter. */
+export function letterSubject(stream: string, consumer: string, id: bigint): string {
   return `${DEAD_LETTERS}.${stream}.${consumer}.${id}`;
+}
+
+/** The subject of the mark that a replay leaves beside a letter. */
+export function markSubject(stream: string, consumer: string, id: bigint): string {
+  return letterSubject(stream, consumer, id) + MARK;
+}
+
+/** The subject of the letter that a mark belongs to; undefined for what is no mark. */
+export function letterOfMark(subject: string): string | undefined {
+  return subject.endsWith(MARK) ? subject.slice(0, -MARK.length) : undefined;
 }
 
 /** Makes streams for dead letters, and binds consumers to them. */

@@ -12,9 +12,9 @@ import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import type { Publisher } from "../nats/publish.ts";
-import { letterSubject, lettersOf } from "./dead-letter-streams.ts";
+import { letterOfMark, letterSubject, lettersOf } from "./dead-letter-streams.ts";
 import { type DeadLetter, readLetter } from "./dead-letter.ts";
-import { type FoundLetter, LetterRemoval, deadlineOf } from "./letter-removal.ts";
+import { type FoundLetter, LetterRemoval, deadlineOf, removeMessage } from "./letter-removal.ts";
 import { Replay } from "./replay.ts";
 
 /** Letters by the ids of their events, or all that are there when the call begins. */
@@ -156,7 +156,7 @@ export class DeadLetters {
     const missing: bigint[] = [];
     const chosen =
       choice === "all"
-        ? this.#letters(stream, consumer, 0n, call)
+        ? this.#letters(stream, consumer, 0n, call, async (letters, mark) => this.#sweep(letters, mark, call))
         : this.#chosen(stream, consumer, new Set(choice), missing, call);
     const pace = new Pace(work);
     let done = 0;
@@ -178,7 +178,13 @@ export class DeadLetters {
   }
 
   /** Letters after a sequence, up to what the stream has now. */
-  async *#letters(stream: string, consumer: string, after: bigint, call: ApiCall): AsyncGenerator<FoundLetter> {
+  async *#letters(
+    stream: string,
+    consumer: string,
+    after: bigint,
+    call: ApiCall,
+    onOther?: (letters: string, message: StoredMessage) => Promise<void>,
+  ): AsyncGenerator<FoundLetter> {
     const { api, reader } = this.#dependencies;
     const filter = lettersOf(stream, consumer);
     const letters = await api.streamOfSubject(filter, call);
@@ -188,9 +194,18 @@ export class DeadLetters {
     let message = await reader.firstAfter(letters, filter, after, deadlineOf(call));
     while (message !== undefined && message.sequence <= end) {
       const letter = readLetter(message);
-      if (letter !== undefined) yield { letters, letter, message };
+      if (letter === undefined) await onOther?.(letters, message);
+      else yield { letters, letter, message };
       message = await reader.firstAfter(letters, filter, message.sequence, deadlineOf(call));
     }
+  }
+
+  /** Removes the mark of a replay that was killed after its letter was removed. */
+  async #sweep(letters: string, mark: StoredMessage, call: ApiCall): Promise<void> {
+    const subject = letterOfMark(mark.subject);
+    if (subject === undefined) return;
+    if ((await this.#dependencies.reader.lastOf(letters, subject, deadlineOf(call))) !== undefined) return;
+    await removeMessage(this.#dependencies, letters, mark.sequence, call);
   }
 
   async *#chosen(

@@ -57,18 +57,7 @@ export class LetterRemoval {
   /** Settles the letter's event and removes the letter from the stream `letters`. */
   async run(letters: string, letter: DeadLetter, call: ApiCall): Promise<void> {
     await this.#settle(letter.id, call);
-    await this.remove(letters, letter.sequence, call);
-  }
-
-  /** Removes one message; that it is gone already is fine. */
-  async remove(letters: string, sequence: bigint, call: ApiCall): Promise<void> {
-    const { api, reader } = this.#dependencies;
-    try {
-      const body = { seq: Number(sequence), no_erase: true };
-      await api.request(`STREAM.MSG.DELETE.${letters}`, body, { write: true, ...call });
-    } catch (error) {
-      if ((await reader.bySequence(letters, sequence, deadlineOf(call))) !== undefined) throw error;
-    }
+    await removeMessage(this.#dependencies, letters, letter.sequence, call);
   }
 
   async #settle(id: bigint, call: ApiCall): Promise<void> {
@@ -92,6 +81,24 @@ export class LetterRemoval {
       onNoReply: (why) => reject(noReply(why, "to settle an event", { write: false, repeatable: true })),
     });
     return promise;
+  }
+}
+
+/** Removes one message of a stream; that it is gone already is fine. */
+export async function removeMessage(
+  { api, reader }: RemovalDependencies,
+  stream: string,
+  sequence: bigint,
+  call: ApiCall,
+): Promise<void> {
+  try {
+    await api.request(
+      `STREAM.MSG.DELETE.${stream}`,
+      { seq: Number(sequence), no_erase: true },
+      { write: true, ...call },
+    );
+  } catch (error) {
+    if ((await reader.bySequence(stream, sequence, deadlineOf(call))) !== undefined) throw error;
   }
 }
 

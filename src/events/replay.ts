@@ -17,10 +17,10 @@ import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
-import { letterSubject } from "./dead-letter-streams.ts";
+import { markSubject } from "./dead-letter-streams.ts";
 import { type DeadLetter, encodeReplay } from "./dead-letter.ts";
 import { matches } from "./filters.ts";
-import { type FoundLetter, LetterRemoval, deadlineOf } from "./letter-removal.ts";
+import { type FoundLetter, LetterRemoval, deadlineOf, removeMessage } from "./letter-removal.ts";
 
 /** What a replay works on. */
 interface ReplayDependencies {
@@ -71,7 +71,7 @@ export class Replay {
     const before = mark.isNew ? undefined : await this.#find(letter, mark.after, call);
     const id = before ?? (await this.#publish(found, call));
     await this.#removal.run(letters, letter, call);
-    await this.#removal.remove(letters, mark.sequence, call);
+    await removeMessage(this.#dependencies, letters, mark.sequence, call);
     return id;
   }
 
@@ -82,7 +82,7 @@ export class Replay {
     call: ApiCall,
   ): Promise<{ readonly isNew: boolean; readonly after: bigint; readonly sequence: bigint }> {
     const { reader } = this.#dependencies;
-    const subject = letterSubject(this.#stream, this.#consumer, `${letter.id}-replay`);
+    const subject = markSubject(this.#stream, this.#consumer, letter.id);
     for (;;) {
       const { lastSequence: after } = await reader.progress(this.#stream, deadlineOf(call));
       const mark: Mark = { letter: String(letter.sequence), after: String(after) };
@@ -99,7 +99,7 @@ export class Replay {
       if (stored === undefined) continue;
       if (earlier?.letter === mark.letter)
         return { isNew: false, after: BigInt(earlier.after), sequence: stored.sequence };
-      await this.#removal.remove(letters, stored.sequence, call);
+      await removeMessage(this.#dependencies, letters, stored.sequence, call);
     }
   }
 

@@ -14,6 +14,7 @@ import {
 import { AdminClient } from "../support/admin-client.ts";
 import { failure, textOf, textValue } from "../support/client.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
+import { openDeadLetters } from "../support/dead-letters.ts";
 import { OLDEST_NATS, oldestNats } from "../support/oldest-nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
@@ -135,6 +136,29 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await next.ackNow(two!.id);
     await windshift.client.deleteConsumer({ stream: "consume", id: consumer });
     expect((await next.ended)?.status).toBe("NOT_FOUND");
+  });
+
+  test("events that fail wait, become dead letters, and are replayed", async () => {
+    await ensureStream("failing");
+    await windshift.client.ensureConsumer({
+      stream: "failing",
+      name: "c",
+      subjects: ["failing.>"],
+      deliveryPolicy: { maxAttempts: 2, backoff: [{ nanos: 1_000_000 }], deadLetter: {} },
+    });
+    const call = await windshift.client.subscribe("failing", "c");
+    const id = await publish("failing.a", "bad");
+    for (const attempt of [1n, 2n]) {
+      expect((await call.event()).deliveryAttempt).toBe(attempt);
+      call.send({ case: "reject", value: { ids: [id], reason: `reason ${attempt}` } });
+      expect(await call.confirmation()).toMatchObject({ ids: [id] });
+    }
+    await using opened = await openDeadLetters(nats.url);
+    const { letters } = await opened.letters.list("failing", "c", { size: 10 }, {});
+    expect(letters).toMatchObject([{ id, attempts: 2, cause: "attempts", reason: "reason 2" }]);
+    expect(await opened.letters.replay("failing", "c", [id], {}, {})).toEqual({ done: 1, missing: [] });
+    expect(textOf((await call.event()).data)).toBe("bad");
+    await call.cancel();
   });
 
   test.for([

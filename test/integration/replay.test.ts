@@ -6,7 +6,9 @@ import { encodeLetter } from "../../src/events/dead-letter.ts";
 import type { DeadLetters } from "../../src/events/dead-letters.ts";
 import { type Client, textOf } from "../support/client.ts";
 import { openDeadLetters } from "../support/dead-letters.ts";
+import { until } from "../support/failing.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
+import { startWindshift } from "../support/windshift.ts";
 
 const test = base.extend<{ $file: { letters: DeadLetters } }>({
   letters: [
@@ -177,6 +179,50 @@ describe("a replay", () => {
     expect(await letters.replay(stream, "c", "all", {}, CALL)).toMatchObject({ done: 1 });
     expect((await jsm.streams.info(stream)).state.messages).toBe(1);
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+});
+
+describe("a replayed event", () => {
+  test("is seen by its consumer alone, on all servers, and its next letter has both histories", async ({
+    nats,
+    client,
+    jsm,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await using second = await startWindshift(nats.url);
+    const call = await second.client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`, "bad", { idempotencyKey: "key", attributes: { tenant: "a" } });
+    const first = await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true, reason: "first" } });
+    await call.confirmation();
+    await letters.replay(stream, "c", "all", {}, CALL);
+    const again = await call.event();
+    expect(again).toMatchObject({
+      subject: first.subject,
+      data: first.data,
+      headers: first.headers,
+      deliveryAttempt: 1n,
+    });
+    expect(again.id).not.toBe(id);
+    call.send({ case: "reject", value: { ids: [again.id], permanently: true, reason: "second" } });
+    await call.confirmation();
+    const [letter] = (await letters.list(stream, "c", { size: 1 }, CALL)).letters;
+    expect(letter).toMatchObject({
+      id: again.id,
+      reason: "second",
+      idempotencyKey: "key",
+      history: [{ id, reason: "first" }],
+    });
+    // The other consumer gets what was published, and not what was published again.
+    const marker = await client.publish(`${stream}.a`, "marker");
+    const other = await client.subscribe(stream, "other");
+    expect((await other.take(2)).map((event) => event.id)).toEqual([id, marker]);
+    await other.ackNow(id);
+    await other.ackNow(marker);
+    await until(async () => (await jsm.consumers.info(stream, "other")).num_ack_pending === 0);
+    await other.cancel();
+    await call.cancel();
   });
 });
 
