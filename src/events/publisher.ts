@@ -49,6 +49,8 @@ export interface EventPublishListener {
 
 /** nats-server takes 64 KiB of headers in all; keys of this length leave room for the others. */
 const MAX_KEY_LENGTH = 8192;
+/** In UTF-8, of one that is a single unit of UTF-16. */
+const MAX_BYTES_OF_CHARACTER = 3;
 const MIN_TIME_TO_LIVE_MS = 1000;
 /** nats-server counts nanoseconds in 64 bits: 292 years. */
 const MAX_TIME_TO_LIVE_SECONDS = 9_223_372_036;
@@ -92,9 +94,7 @@ export class EventPublisher {
       attributes: event.attributes,
       timeToLiveSeconds: event.timeToLiveMs === undefined ? undefined : this.#timeToLive(event.timeToLiveMs),
     });
-    const size = Buffer.byteLength(headers) + event.value.length;
-    const { maxPayload } = this.#nats;
-    if (size > maxPayload) throw tooLarge(event.subject, size, maxPayload);
+    this.#checkSize(event, headers);
     new Publishing(this.#publisher, this.#reader, listener, {
       subject: event.subject,
       headers,
@@ -104,6 +104,14 @@ export class EventPublisher {
       key: idempotencyKey,
       expectedLastId: event.expectedLastId,
     }).send();
+  }
+
+  #checkSize({ subject, value }: NewEvent, headers: string): void {
+    const { maxPayload } = this.#nats;
+    // Most are so small that it need not be counted what the headers take as bytes.
+    if (value.length + MAX_BYTES_OF_CHARACTER * headers.length <= maxPayload) return;
+    const size = Buffer.byteLength(headers) + value.length;
+    if (size > maxPayload) throw tooLarge(subject, size, maxPayload);
   }
 
   /** NATS knows whole seconds alone: an event stays for the time it was given, or a little longer. */

@@ -230,7 +230,7 @@ export class Subscription implements OpenSubscription {
         heartbeatMs: heartbeatMs(info, spec),
       },
       {
-        onMessage: (message) => this.#onMessage(message),
+        onMessage: (message, now) => this.#onMessage(message, now),
         onSurplus: (ackSubject) => this.#handBack(ackSubject),
         onReachable: (isReachable) => this.#reporter?.reachable(isReachable),
         onDoubt: () => this.#letGo(),
@@ -429,7 +429,7 @@ export class Subscription implements OpenSubscription {
     this.#settled = undefined;
   }
 
-  #onMessage(message: NatsMessage): void {
+  #onMessage(message: NatsMessage, now: number): void {
     if (isScheduleSubject(message.subject)) {
       this.#skip(message);
       return;
@@ -456,7 +456,7 @@ export class Subscription implements OpenSubscription {
       subject: event.subject,
       traceParent: event.headers.traceParent,
       bytes: event.bytes,
-      expiresAt: performance.now() + this.#holdTimeMs(event.attempt),
+      expiresAt: now + this.#holdTimeMs(event.attempt),
       isSettling: false,
       pings: 0,
       tag: this.#listener.onEvent(event),

@@ -27,8 +27,8 @@ import { nanoseconds } from "./units.ts";
 
 /** Receives what is pulled. All are on the hot path and must not throw. */
 export interface PullHandler {
-  /** A message that credit was granted for. */
-  onMessage(message: NatsMessage): void;
+  /** A message that credit was granted for; it came at `now`, on the monotonic clock. */
+  onMessage(message: NatsMessage, now: number): void;
   /** A message that came too late, for a request already given up: to be handed back by its acknowledgement subject. */
   onSurplus(ackSubject: string): void;
   /** NATS, or a leader of the consumer, can be reached again, or not any more. */
@@ -477,7 +477,8 @@ export class Pull implements Watched {
       else this.#late.push(message.reply);
       return;
     }
-    slot.lastHeard = performance.now();
+    const now = performance.now();
+    slot.lastHeard = now;
     this.#isDisturbed = false;
     slot.remaining -= 1;
     slot.bytes -= message.size;
@@ -493,7 +494,7 @@ export class Pull implements Watched {
     }
     this.#backoffMs = 0;
     if (!this.#isReachable) this.#setReachable(true);
-    this.#handler.onMessage(message);
+    this.#handler.onMessage(message, now);
     this.#schedule();
   }
 
