@@ -5,7 +5,7 @@ import { filtersOf } from "../events/consumers.ts";
 import type { OpenSubscriptions, SubscriptionReport } from "../events/open-subscriptions.ts";
 import { type Timestamp, formatTimestamp, isValidTimestamp, parseTimestamp } from "../events/timestamp.ts";
 import { checkName } from "../names.ts";
-import type { JetStreamApi } from "../nats/api.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { writing } from "../nats/errors.ts";
 import type { Reader } from "../nats/get.ts";
 import { namesAfter, pauseConsumer, wakeConsumer } from "../nats/management.ts";
@@ -45,15 +45,15 @@ export class AdminConsumers {
   async list(stream: string, page: PageRequest, call: AdminCall): Promise<Page<Listed<ConsumerDescription>>> {
     checkName("stream", stream);
     const { api } = this.#dependencies;
-    const look = async (id: string): Promise<ConsumerDescription> =>
-      describeConsumer(await api.consumerInfo(stream, id, call));
+    const look = async (id: string, within: ApiCall): Promise<ConsumerDescription> =>
+      describeConsumer(await api.consumerInfo(stream, id, within));
     return api.inTurn(call, async () =>
       listPage(
         `consumers ${stream}`,
         page,
         async (after, count) =>
           namesAfter(api, `CONSUMER.NAMES.${stream}`, after, count, { ...call, names: { stream } }),
-        async (id) => listed(id, async () => look(id)),
+        async (id) => listed(api, id, call, async (within) => look(id, within)),
       ),
     );
   }

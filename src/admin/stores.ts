@@ -3,7 +3,7 @@ import type { StreamConfig, StreamInfo } from "@nats-io/jetstream";
 import type { Timestamp } from "../events/timestamp.ts";
 import { WindshiftError } from "../errors.ts";
 import { checkStoreName } from "../names.ts";
-import type { JetStreamApi } from "../nats/api.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { writing } from "../nats/errors.ts";
 import { deleteStream, namesAfter } from "../nats/management.ts";
 import { milliseconds } from "../nats/units.ts";
@@ -45,8 +45,8 @@ export class AdminStores {
 
   /** A page of all stores. */
   async list(page: PageRequest, call: AdminCall): Promise<Page<Listed<StoreDescription>>> {
-    const look = async (store: string): Promise<StoreDescription | undefined> => {
-      const info = await this.#api.streamInfo(streamOf(store), call);
+    const look = async (store: string, within: ApiCall): Promise<StoreDescription | undefined> => {
+      const info = await this.#api.streamInfo(streamOf(store), within);
       return storeOf(info.config) === undefined ? undefined : describeStore(store, info);
     };
     return this.#api.inTurn(call, async () =>
@@ -54,7 +54,7 @@ export class AdminStores {
         "stores",
         page,
         async (after, count) => this.#storesAfter(after, count, call),
-        async (store) => listed(store, async () => look(store)),
+        async (store) => listed(this.#api, store, call, async (within) => look(store, within)),
       ),
     );
   }

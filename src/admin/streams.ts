@@ -2,7 +2,7 @@
 import type { StreamInfo } from "@nats-io/jetstream";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkFilter, checkName } from "../names.ts";
-import type { JetStreamApi } from "../nats/api.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { writing } from "../nats/errors.ts";
 import { type Purge, deleteStream, namesAfter, purgeStream } from "../nats/management.ts";
 import type { AdminCall, AdminLogger, Listed } from "./call.ts";
@@ -51,8 +51,8 @@ export class AdminStreams {
 
   /** A page of all streams but those of stores. */
   async list(page: PageRequest, call: AdminCall): Promise<Page<Listed<StreamDescription>>> {
-    const look = async (name: string): Promise<StreamDescription | undefined> => {
-      const info = await this.#api.streamInfo(name, call);
+    const look = async (name: string, within: ApiCall): Promise<StreamDescription | undefined> => {
+      const info = await this.#api.streamInfo(name, within);
       return storeOf(info.config) === undefined ? describeStream(info) : undefined;
     };
     return this.#api.inTurn(call, async () =>
@@ -60,7 +60,7 @@ export class AdminStreams {
         "streams",
         page,
         async (after, count) => namesAfter(this.#api, "STREAM.NAMES", after, count, call),
-        async (name) => listed(name, async () => look(name)),
+        async (name) => listed(this.#api, name, call, async (within) => look(name, within)),
       ),
     );
   }

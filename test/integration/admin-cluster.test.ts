@@ -91,3 +91,20 @@ test("a paused consumer goes on when it is resumed", { timeout: LONG }, async ({
   expect(await call.event()).toMatchObject({ id: 1n });
   await call.cancel();
 });
+
+test("what has no leader is in the lists with its name and why", { timeout: LONG }, async ({ cluster, server }) => {
+  const admin = new AdminClient(server.client);
+  const { stream } = await createSource(server.client, { replicas: 1 });
+  const leader = (await admin.getStream({ stream })).stream!.replication!.leader;
+  const node = Number(leader.slice("node-".length));
+  await using survivor = await startWindshift(cluster.urls.filter((_, index) => index !== node).join(","));
+  const there = new AdminClient(survivor.client);
+  await cluster.kill(node);
+  const find = async () => (await there.listStreams({ pageSize: 1000 })).streams.find(({ name }) => name === stream);
+  await expect
+    .poll(async () => find().catch((error: Error) => error.message), PATIENT)
+    .toMatchObject({ name: stream, error: { code: 14 } });
+  expect((await find())?.state).toBeUndefined();
+  await cluster.restart(node);
+  await expect.poll(async () => (await find().catch(() => undefined))?.error, PATIENT).toBeUndefined();
+});

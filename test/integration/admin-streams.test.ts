@@ -330,6 +330,19 @@ describe("PurgeStream", () => {
     await call.cancel();
   });
 
+  test("under a reader: it goes on with what is left and what comes", async ({ client, admin }) => {
+    const { stream, subject } = await createSource(client, { events: 5 });
+    const call = client.readEvents({ stream, follow: true }).collect();
+    await expect.poll(() => call.told).toEqual([1n, 2n, 3n, 4n, 5n, "caught up at 5"]);
+    await admin.purgeStream({ stream, events: { case: "all", value: true } });
+    const id = await client.publish(subject);
+    await expect.poll(() => call.told.at(-1)).toBe(id);
+    await call.cancel();
+    const later = client.readEvents({ stream }).collect();
+    await later.ended;
+    expect(later.told).toEqual([id]);
+  });
+
   test.for([
     ["nothing that says which", { stream: "s" }, "events", "MISSING_FIELD"],
     ["all: false", { stream: "s", events: { case: "all" as const, value: false } }, "all", "INVALID_VALUE"],
