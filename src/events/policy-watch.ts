@@ -1,5 +1,5 @@
 /**
- * Keeps the delivery policies of consumers that have subscriptions on this server. Nothing tells of an update of a consumer,
+ * Keeps the delivery policies of consumers that have subscriptions on this server, and tells of other filters. Nothing tells of an update of a consumer,
  * so each consumer is asked for every few seconds, once for all its subscriptions, and by one timer for all consumers.
  *
  * A policy that was known and is gone, without a word that there shall be none, was wiped by an update of somebody else: it is
@@ -10,6 +10,7 @@ import type { ConsumerInfo } from "@nats-io/jetstream";
 import type { JetStreamApi } from "../nats/api.ts";
 import { hasLeader } from "../nats/pull.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { filtersOf } from "./consumers.ts";
 import { type DeliveryPolicy, POLICY_KEY, type StoredPolicy, decodePolicy, encodePolicy } from "./delivery-policy.ts";
 
 /** The policy of a consumer, which changes. */
@@ -17,6 +18,9 @@ export interface WatchedPolicy extends Disposable {
   /** Undefined: it has none. */
   readonly current: DeliveryPolicy | undefined;
 }
+
+/** Hears of what a consumer delivers: none is everything. */
+type FiltersListener = (filters: readonly string[]) => void;
 
 /** Together with the time to look and to ask, a change is known within 5 s. */
 const ASK_EVERY_MS = 3_000;
@@ -37,8 +41,11 @@ export class PolicyWatch implements Disposable {
     this.#logger = logger;
   }
 
-  /** The policy of a consumer from now on, until it is disposed. `info` is what JetStream has just said. */
-  watch(info: ConsumerInfo): WatchedPolicy {
+  /**
+   * The policy of a consumer from now on, until it is disposed. `info` is what JetStream has just said; `onFilters` hears
+   * of it when the consumer delivers something else than before.
+   */
+  watch(info: ConsumerInfo, onFilters: FiltersListener): WatchedPolicy {
     const { stream_name: stream, name } = info;
     const key = `${stream} ${name}`;
     let consumer = this.#consumers.get(key);
@@ -47,11 +54,13 @@ export class PolicyWatch implements Disposable {
       this.#consumers.set(key, consumer);
     }
     consumer.learn(info);
-    consumer.watchers += 1;
+    // Two subscriptions may have the same function.
+    const watcher = { onFilters };
+    consumer.watchers.add(watcher);
     this.#timer ??= setInterval(() => this.#look(), LOOK_MS).unref();
     return new Watch(consumer, () => {
-      consumer.watchers -= 1;
-      if (consumer.watchers > 0) return;
+      consumer.watchers.delete(watcher);
+      if (consumer.watchers.size > 0) return;
       this.#consumers.delete(key);
       if (this.#consumers.size === 0) this[Symbol.dispose]();
     });
@@ -101,7 +110,7 @@ class Watch implements WatchedPolicy {
 
 class WatchedConsumer {
   /** Subscriptions on this server. */
-  watchers = 0;
+  readonly watchers = new Set<{ readonly onFilters: FiltersListener }>();
   policy: DeliveryPolicy | undefined;
   readonly #api: JetStreamApi;
   readonly #logger: Logger;
@@ -110,6 +119,7 @@ class WatchedConsumer {
   /** The newest that was ever seen. */
   #known: StoredPolicy | undefined;
   #created: string | undefined;
+  #filters: string | undefined;
   #isUnreadable = false;
   #isMissed = false;
   #askAt = 0;
@@ -134,6 +144,7 @@ class WatchedConsumer {
       if (this.#created !== undefined && this.#created !== info.created) this.#known = undefined;
       this.#created = info.created;
     }
+    this.#learnFilters(filtersOf(info.config));
     const stored = decodePolicy(info.config.metadata);
     if (stored === "unreadable") {
       this.#warnUnreadable();
@@ -147,6 +158,13 @@ class WatchedConsumer {
     this.#known = stored;
     this.policy = stored?.policy;
     return true;
+  }
+
+  #learnFilters(filters: readonly string[]): void {
+    const text = filters.join(" ");
+    if (text === this.#filters) return;
+    this.#filters = text;
+    for (const { onFilters } of [...this.watchers]) onFilters(filters);
   }
 
   async ask(): Promise<void> {

@@ -62,6 +62,8 @@ export interface SubscriptionListener {
   onEvent(event: DeliveredEvent): unknown;
   /** An event with this tag is not held any more, for `result`. */
   onReleased(tag: unknown, result: ReleaseResult): void;
+  /** The consumer delivers something else than before: none is everything. */
+  onFilters(filters: readonly string[]): void;
   /** For those who asked: how it fares. */
   onStatus(status: SubscriptionStatus): void;
   /** Nothing more comes: the consumer is gone. */
@@ -205,7 +207,7 @@ export class Subscription implements OpenSubscription {
       );
     }
     this.#nak = (info.cluster?.replicas?.length ?? 0) > 0 ? REPLICATED_NAK : NAK;
-    this.#policy = context.policies.watch(info);
+    this.#policy = context.policies.watch(info, (filters) => listener.onFilters(filters));
     this.#failures = new Failures(context, stream, consumer, this.#metrics);
     this.#name = `${stream}/${consumer}`;
     this.#ledger = new Ledger((event) => {

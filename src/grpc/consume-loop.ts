@@ -101,6 +101,10 @@ export class ConsumeLoop implements SubscriptionListener {
     else (span as ActiveSpan).end();
   }
 
+  onFilters(filters: readonly string[]): void {
+    this.#mayConsume(filters);
+  }
+
   onStatus(status: SubscriptionStatus): void {
     this.#send({ kind: "status", state: STATES[status] });
   }
@@ -165,13 +169,7 @@ export class ConsumeLoop implements SubscriptionListener {
       void subscription.close();
       return;
     }
-    try {
-      const { filters } = subscription;
-      this.#call.authorize({ verb: "consume", stream: this.#stream, consumer: this.#consumer, filters });
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
+    if (!this.#mayConsume(subscription.filters)) return;
     this.#state = "running";
     this.#send({ kind: "subscribed", processingTimeout: toDuration(subscription.processingTimeoutMs) });
     subscription.start();
@@ -183,6 +181,17 @@ export class ConsumeLoop implements SubscriptionListener {
     }
     this.#call.resume();
     if (this.#isHalfClosed) this.#halfClosed();
+  }
+
+  /** False: the call has ended, as its caller may not see what the consumer delivers. */
+  #mayConsume(filters: readonly string[]): boolean {
+    try {
+      this.#call.authorize({ verb: "consume", stream: this.#stream, consumer: this.#consumer, filters });
+      return true;
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
   }
 
   #settle(request: EventsRequest): void {

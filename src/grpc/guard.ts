@@ -46,7 +46,7 @@ export interface StandingCall extends ServerCall {
 interface Standing {
   readonly call: StandingCall;
   /** What it was opened for, and goes on for as long as that is allowed. */
-  readonly accesses: Access[];
+  readonly accesses: Map<Verb, Access>;
   /** Give back what it takes of its caller's allowance. */
   readonly releases: (() => void)[];
 }
@@ -103,7 +103,7 @@ export class Guard implements Interceptor, Disposable {
     const { allowance, principal } = caller;
     this.admit(call, caller, bytes);
     const release = allowance && this.#limited(call, principal, () => allowance.openStream());
-    this.#standing.set(call, { call, accesses: [], releases: release === undefined ? [] : [release] });
+    this.#standing.set(call, { call, accesses: new Map(), releases: release === undefined ? [] : [release] });
   }
 
   /** Asks the policy about a request. Throws PERMISSION_DENIED. */
@@ -217,10 +217,10 @@ export class Guard implements Interceptor, Disposable {
   #last(call: ServerCall, { allowance, principal }: Caller, access: Access): void {
     const standing = this.#standing.get(call);
     if (standing === undefined) return;
-    if (access.verb === "consume" && allowance !== undefined) {
+    if (access.verb === "consume" && allowance !== undefined && !standing.accesses.has("consume")) {
       standing.releases.push(this.#limited(call, principal, () => allowance.openSubscription()));
     }
-    standing.accesses.push(access);
+    standing.accesses.set(access.verb, access);
   }
 
   /** Who calls, and what they may do, is found out anew; the call ends where that is not what it was. */
@@ -228,7 +228,7 @@ export class Guard implements Interceptor, Disposable {
     const caller = this.#callerOf(credential);
     call.caller = caller;
     try {
-      for (const access of accesses) this.#decide(call, caller, access);
+      for (const access of accesses.values()) this.#decide(call, caller, access);
     } catch (error) {
       call.stop(error);
     }

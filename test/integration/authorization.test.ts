@@ -221,6 +221,28 @@ describe("a policy", () => {
     expect(setup.audit()).toContainEqual(expect.objectContaining({ event: "changed", what: "the policy", rules: 2 }));
   });
 
+  test("ends a subscription whose consumer is made to deliver what its caller may not see", async ({ nats, setup }) => {
+    setup.write(
+      policy(
+        `{ name: a, for: { principals: [alice] }, allow: [{ verbs: [consume], streams: [moved], consumers: ["*"], subjects: ["moved.a", "moved.b"] }] }`,
+      ),
+    );
+    await using windshift = await startWindshift(nats.url, { ...setup.env, PRINCIPAL_SUBSCRIPTIONS: "1" });
+    const owner = as(windshift, root);
+    await stream(owner, "moved");
+    const ensure = async (...subjects: string[]) => owner.ensureConsumer({ stream: "moved", name: "c", subjects });
+    await ensure("moved.a");
+    const subscription = await as(windshift, alice).subscribe("moved", "c");
+    await ensure("moved.b");
+    await owner.publish("moved.b");
+    await subscription.ackNow((await subscription.event()).id);
+    await ensure("moved.b", "moved.secret");
+    expect(await subscription.ended).toMatchObject({
+      status: "PERMISSION_DENIED",
+      message: '"alice" may not consume "moved" "c" "moved.b" "moved.secret": no rule allows it',
+    });
+  });
+
   test("does not let one subscription settle what another one holds", async ({ nats, setup }) => {
     const own = (name: string) =>
       `{ name: ${name}, for: { principals: [${name}] }, allow: [{ verbs: [consume], streams: [held], consumers: [${name}], subjects: ["held.>"] }] }`;
