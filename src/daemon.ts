@@ -115,7 +115,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     metricsInterceptor(metrics),
     loggingInterceptor(logger),
   ]);
-  const eventsService = new EventsService(events, telemetry);
+  const eventsService = new EventsService(events, telemetry, config.grpc);
   eventsService.register(router);
   registerStateService(router, domainState);
   const adminService = new AdminService(admin);

@@ -16,6 +16,7 @@ import {
   notBound,
   notStored,
 } from "../nats/publish.ts";
+import { PublishLane } from "../nats/publish-lane.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
 import { requireNats } from "../nats/version.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
@@ -67,8 +68,18 @@ export class EventPublisher {
     this.#nats = nats;
   }
 
+  /** Whether an event by itself would be refused. */
+  get isCrowded(): boolean {
+    return this.#publisher.isCrowded;
+  }
+
+  /** Begins to publish events of one client, which shall keep their order. */
+  sequence(): EventSequence {
+    return new EventSequence(this);
+  }
+
   /** Stores the event; throws what is wrong with it, and tells the listener everything else. */
-  publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener): void {
+  publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener, lane?: PublishLane): void {
     checkSubject("subject", event.subject);
     if (isScheduleSubject(event.subject)) {
       throw fieldError("INVALID_SUBJECT", "subject", `${quote(event.subject)} is where scheduled events wait`);
@@ -95,7 +106,7 @@ export class EventPublisher {
       timeToLiveSeconds: event.timeToLiveMs === undefined ? undefined : this.#timeToLive(event.timeToLiveMs),
     });
     this.#checkSize(event, headers);
-    new Publishing(this.#publisher, this.#reader, listener, {
+    const message: EventMessage = {
       subject: event.subject,
       headers,
       payload: event.value,
@@ -103,7 +114,8 @@ export class EventPublisher {
       repeatable: idempotencyKey !== undefined,
       key: idempotencyKey,
       expectedLastId: event.expectedLastId,
-    }).send();
+    };
+    new Publishing(this.#publisher, this.#reader, listener, message, lane).send();
   }
 
   #checkSize({ subject, value }: NewEvent, headers: string): void {
@@ -122,6 +134,26 @@ export class EventPublisher {
   }
 }
 
+/** Events of one client: those of each subject are stored in the order in which they were published here. */
+export class EventSequence {
+  readonly #publisher: EventPublisher;
+  readonly #lane = new PublishLane();
+
+  constructor(publisher: EventPublisher) {
+    this.#publisher = publisher;
+  }
+
+  /** More than a few events should wait elsewhere until others have their answer. None is refused for that. */
+  get isCrowded(): boolean {
+    return this.#lane.isFull || this.#publisher.isCrowded;
+  }
+
+  /** As {@link EventPublisher.publish}. */
+  publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener): void {
+    this.#publisher.publish(event, deadlineMs, listener, this.#lane);
+  }
+}
+
 interface EventMessage extends OutgoingMessage {
   readonly key: string | undefined;
   readonly expectedLastId: bigint | undefined;
@@ -132,17 +164,25 @@ class Publishing implements PublishListener {
   readonly #reader: Reader;
   readonly #listener: EventPublishListener;
   readonly #message: EventMessage;
+  readonly #lane: PublishLane | undefined;
   #refused: RefusedWrite | undefined;
 
-  constructor(publisher: JetStreamPublisher, reader: Reader, listener: EventPublishListener, message: EventMessage) {
+  constructor(
+    publisher: JetStreamPublisher,
+    reader: Reader,
+    listener: EventPublishListener,
+    message: EventMessage,
+    lane: PublishLane | undefined,
+  ) {
     this.#publisher = publisher;
     this.#reader = reader;
     this.#listener = listener;
     this.#message = message;
+    this.#lane = lane;
   }
 
   send(): void {
-    this.#publisher.publish(this.#message, this);
+    this.#publisher.publish(this.#message, this, this.#lane);
   }
 
   onStored(ack: PublishAck): void {

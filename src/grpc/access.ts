@@ -54,6 +54,11 @@ export function publishAccess({ subject }: { readonly subject: string }): Access
   return { verb: "publish", subject };
 }
 
+/** Of many events each is allowed or not by itself: their handler asks, as one that is not must not end the call. */
+export function publishManyAccess(): undefined {
+  return undefined;
+}
+
 /** The subject of an event is known when it was found: its handler asks then. */
 export function getEventAccess({ stream, event }: GetEventRequest): Access | undefined {
   return event.case === "lastOfSubject" ? { verb: "read", stream, filters: [event.value] } : undefined;

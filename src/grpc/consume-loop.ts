@@ -27,6 +27,7 @@ import { within } from "../within.ts";
 import type { ConfirmationMessage, EventsRequest, EventsResponse } from "./codecs/events.ts";
 import { durationMs, toDuration } from "./convert.ts";
 import { EventBatch } from "./event-batch.ts";
+import { draining } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
 import type { BidiCall } from "./server.ts";
 
@@ -316,9 +317,4 @@ function confirmation(
 /** A deadline, where there is one. */
 export function finite(deadlineMs: number): number | undefined {
   return deadlineMs === Infinity ? undefined : deadlineMs;
-}
-
-/** What ends a call because the server leaves. */
-export function draining(): WindshiftError {
-  return new WindshiftError("SERVER_DRAINING", "the server is shutting down", { retryAfterMs: 0 });
 }

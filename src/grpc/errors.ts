@@ -89,6 +89,11 @@ export function asWindshiftError(error: unknown): WindshiftError {
   return new WindshiftError("INTERNAL", "the server failed; its log says why", { cause: error });
 }
 
+/** Why a call that could go on for ever ends now. */
+export function draining(): WindshiftError {
+  return new WindshiftError("SERVER_DRAINING", "the server is shutting down", { retryAfterMs: 0 });
+}
+
 /** What the engine refuses, with a reason of the same code. */
 const REFUSED: Readonly<Record<RefusalKind, Reason>> = {
   unknown_method: "UNKNOWN_METHOD",

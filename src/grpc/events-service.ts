@@ -2,7 +2,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { WindshiftError } from "../errors.ts";
 import type { Events } from "../events/events.ts";
-import type { EventPublishListener } from "../events/publisher.ts";
 import {
   DeleteConsumerRequestSchema,
   EnsureConsumerRequestSchema,
@@ -13,18 +12,24 @@ import {
   ReadEventsRequestSchema,
 } from "../gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS } from "../rpc.ts";
-import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";
+import type { ActiveSpan } from "../telemetry/tracing.ts";
+import { within } from "../within.ts";
 import {
   type PublishEventRequest,
+  type PublishStreamRequest,
+  type PublishStreamResponse,
   decodeEventsRequest,
   decodePublishEventRequest,
+  decodePublishEventsRequest,
+  decodePublishStreamRequest,
   encodeEvent,
   encodeEventsResponse,
   encodeNothing,
   encodeOneUint64,
   encodeReadEventsResponse,
+  encodePublishEventsResponse,
+  encodePublishStreamResponse,
 } from "./codecs/events.ts";
 import { ConsumeLoop } from "./consume-loop.ts";
 import { toConsumerSpec, toEventQuery, toNewEvent, toReadSpec, toStreamSpec } from "./convert.ts";
@@ -35,24 +40,36 @@ import {
   ensureStreamAccess,
   getEventAccess,
   publishAccess,
+  publishManyAccess,
   readEventsAccess,
 } from "./access.ts";
 import { asWindshiftError } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
+import { PublishAnswer, type ServiceTelemetry } from "./publish-answer.ts";
+import { PublishBatch } from "./publish-batch.ts";
+import { PublishLoop } from "./publish-loop.ts";
 import { ReadLoop } from "./read-loop.ts";
-import type { Router, UnaryCall } from "./server.ts";
+import type { BidiCall, Router, UnaryCall } from "./server.ts";
 
 /** Registers the service; `drain` ends its open subscriptions. */
 export class EventsService {
   readonly #events: Events;
   readonly #telemetry: ServiceTelemetry;
+  readonly #requestTimeoutMs: number;
   readonly #loops = new Set<ConsumeLoop>();
   readonly #reads = new Set<ReadLoop>();
+  readonly #publishLoops = new Set<PublishLoop>();
   #isDraining = false;
 
-  constructor(events: Events, telemetry: ServiceTelemetry) {
+  /** `requestTimeoutMs`: what an event of a publish stream may take. */
+  constructor(
+    events: Events,
+    telemetry: ServiceTelemetry,
+    { requestTimeoutMs }: { readonly requestTimeoutMs: number },
+  ) {
     this.#events = events;
     this.#telemetry = telemetry;
+    this.#requestTimeoutMs = requestTimeoutMs;
   }
 
   /** Serves all methods on a router. */
@@ -129,13 +146,39 @@ export class EventsService {
         if (this.#isDraining) void loop.drain(0);
       },
     );
+    router.unary(
+      {
+        method: METHODS.publishEvents,
+        decode: decodePublishEventsRequest,
+        encode: encodePublishEventsResponse,
+        access: publishManyAccess,
+      },
+      (call) => new PublishBatch(call, events.publisher, this.#telemetry).run(),
+    );
+    router.bidi(
+      {
+        method: METHODS.publishStream,
+        decode: decodePublishStreamRequest,
+        encode: encodePublishStreamResponse,
+        access: publishManyAccess,
+      },
+      (call) => this.#publishStream(call),
+    );
+  }
+
+  #publishStream(call: BidiCall<PublishStreamRequest, PublishStreamResponse>): void {
+    const loop = new PublishLoop(call, this.#events.publisher, this.#telemetry, this.#requestTimeoutMs);
+    this.#publishLoops.add(loop);
+    void loop.over.then(() => this.#publishLoops.delete(loop));
+    if (this.#isDraining) void loop.drain();
   }
 
   /** Gives open subscriptions `graceMs` to settle what they hold, then ends them. */
   async drain(graceMs: number): Promise<void> {
     this.#isDraining = true;
     for (const loop of this.#reads) loop.drain();
-    await Promise.all([...this.#loops].map(async (loop) => loop.drain(graceMs)));
+    const publishing = [...this.#publishLoops].map(async (loop) => within(graceMs, loop.drain()));
+    await Promise.all([...publishing, ...[...this.#loops].map(async (loop) => loop.drain(graceMs))]);
   }
 
   #getEvent(call: UnaryCall<GetEventRequest, Parameters<typeof encodeEvent>[0]>): void {
@@ -160,7 +203,7 @@ export class EventsService {
   #publish(call: UnaryCall<PublishEventRequest, bigint>): void {
     const { metrics, tracing } = this.#telemetry;
     const span = tracing.enabled ? tracing.startPublish(call.request.subject, call) : undefined;
-    const answer = new PublishAnswer(call, metrics, span);
+    const answer = new UnaryAnswer(call, metrics, span);
     try {
       this.#events.publisher.publish(toNewEvent(call.request, span ?? call), call.deadlineMs, answer);
     } catch (error) {
@@ -169,37 +212,19 @@ export class EventsService {
   }
 }
 
-/** What the service counts and traces with. */
-export interface ServiceTelemetry {
-  readonly metrics: Metrics;
-  readonly tracing: Tracing;
-}
-
-class PublishAnswer implements EventPublishListener {
+class UnaryAnswer extends PublishAnswer {
   readonly #call: UnaryCall<PublishEventRequest, bigint>;
-  readonly #metrics: Metrics;
-  readonly #span: ActiveSpan | undefined;
 
   constructor(call: UnaryCall<PublishEventRequest, bigint>, metrics: Metrics, span: ActiveSpan | undefined) {
+    super(metrics, span);
     this.#call = call;
-    this.#metrics = metrics;
-    this.#span = span;
   }
 
-  onPublished(id: bigint, stream: string, isDuplicate: boolean): void {
-    const counts = this.#metrics.publishes(stream);
-    (isDuplicate ? counts.duplicates : counts.stored).add(1);
-    if (this.#span !== undefined) {
-      this.#span.set(MESSAGING_DESTINATION_NAME, stream);
-      this.#span.set(MESSAGING_MESSAGE_ID, id.toString());
-      this.#span.end();
-    }
+  protected stored(id: bigint): void {
     this.#call.respond(id);
   }
 
-  onFailed(error: WindshiftError): void {
-    this.#metrics.publishes().failed(error.reason).add(1);
-    this.#span?.fail(error.reason, error.message);
+  protected failed(error: WindshiftError): void {
     this.#call.fail(error);
   }
 }

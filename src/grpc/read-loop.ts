@@ -4,7 +4,8 @@ import type { StoredEvent } from "../events/event.ts";
 import type { EventReader, ReadSpec } from "../events/event-reader.ts";
 import type { ReadListener, Reading } from "../events/reading.ts";
 import type { ReadEventsResponse } from "./codecs/events.ts";
-import { draining, finite } from "./consume-loop.ts";
+import { finite } from "./consume-loop.ts";
+import { draining } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
 import type { StreamingCall } from "./server.ts";
 

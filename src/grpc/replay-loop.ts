@@ -10,7 +10,7 @@ import type {
   ReplayDeadLettersResponseSchema,
 } from "../gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { fromError, toLetterChoice } from "./admin-convert.ts";
-import { draining } from "./consume-loop.ts";
+import { draining } from "./errors.ts";
 import type { StreamingCall } from "./server.ts";
 
 type Response = MessageInitShape<typeof ReplayDeadLettersResponseSchema>;

@@ -15,6 +15,8 @@ export interface Limited {
   readonly isWrite: boolean;
   /** What it keeps in memory; 0 where that is not worth counting. */
   readonly bytes: number;
+  /** It waits also where too many do: its owner has bounds of its own, and looks whether it is crowded here. */
+  readonly isPatient?: boolean;
   /** It is your turn; `leave` the limit when done. */
   start(): void;
   /** You will not get a turn. */
@@ -66,6 +68,14 @@ export class InFlightLimit {
     return this.#queued + this.#aside;
   }
 
+  /** Whether more would be refused, unless it is patient. */
+  get isCrowded(): boolean {
+    return (
+      (this.#inFlight >= this.#maxInFlight && this.waiting >= this.#maxWaiting) ||
+      (this.#bytes > 0 && this.#bytes >= this.#maxBytes)
+    );
+  }
+
   /** From now on so many may be in flight; those that are go on. */
   set maxInFlight(count: number) {
     this.#maxInFlight = count;
@@ -74,7 +84,7 @@ export class InFlightLimit {
   /** Starts the work now, later, or refuses it: now, or at its deadline. */
   enter(work: Limited): void {
     const hasTurn = this.#inFlight < this.#maxInFlight;
-    if ((!hasTurn && this.waiting >= this.#maxWaiting) || !this.#hasRoomFor(work)) {
+    if (work.isPatient !== true && ((!hasTurn && this.waiting >= this.#maxWaiting) || !this.#hasRoomFor(work))) {
       this.#refuse(work);
       return;
     }
@@ -101,7 +111,7 @@ export class InFlightLimit {
 
   /** One that has left will come back. False: too many wait, and it was refused. */
   standAside(work: Limited): boolean {
-    if (this.waiting >= this.#maxWaiting || !this.#hasRoomFor(work)) {
+    if (work.isPatient !== true && (this.waiting >= this.#maxWaiting || !this.#hasRoomFor(work))) {
       this.#refuse(work);
       return false;
     }

@@ -12,6 +12,7 @@ import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { type JetStreamErrorBody, JetStreamCode, jetStreamCode, noReply, refusal, tooLate } from "./errors.ts";
 import { InFlightLimit, type Limited, type Limits } from "./in-flight-limit.ts";
 import { type NatsMessage, statusCode } from "./message.ts";
+import { type LaneMember, type PublishLane, RETRY_MS } from "./publish-lane.ts";
 
 /** A message to store. */
 export interface OutgoingMessage {
@@ -39,7 +40,6 @@ export interface PublishListener {
   onFailed(error: WindshiftError): void;
 }
 
-const RETRY_MS = 100;
 const RETRY_AFTER_MS = 500;
 /** Refusals of a cluster that has not caught up with itself; they pass. */
 const PASSING = new Set<number | undefined>([JetStreamCode.duplicateInProcess, JetStreamCode.lastSequenceNotReady]);
@@ -71,9 +71,24 @@ export class Publisher {
     return this.#limit.waiting;
   }
 
-  /** Stores `message`; calls the listener later, never before it returns unless the queue is full. */
-  publish(message: OutgoingMessage, listener: PublishListener): void {
-    this.#limit.enter(new Publish(this, message, listener));
+  /** Whether a publish without a lane would be refused. */
+  get isCrowded(): boolean {
+    return this.#limit.isCrowded;
+  }
+
+  /**
+   * Stores `message`; calls the listener later, never before it returns unless the queue is full. In a lane it keeps its
+   * place behind the earlier ones of its subject, and waits instead of being refused.
+   */
+  publish(message: OutgoingMessage, listener: PublishListener, lane?: PublishLane): void {
+    const publish = new Publish(this, message, listener, lane);
+    if (lane === undefined) this.#limit.enter(publish);
+    else lane.enter(publish);
+  }
+
+  /** @internal */
+  enter(publish: Publish): void {
+    this.#limit.enter(publish);
   }
 
   /** @internal */
@@ -99,14 +114,21 @@ export class Publisher {
     return this.#limit.standAside(publish);
   }
 
-  /** @internal One that stood aside is tried again in a moment; false when the deadline comes first. */
-  again(publish: Publish): boolean {
-    if (Date.now() + RETRY_MS >= publish.message.deadlineMs) {
-      this.#limit.giveUp(publish);
-      return false;
-    }
-    setTimeout(() => this.#limit.comeBack(publish), RETRY_MS);
-    return true;
+  /** @internal One that stood aside is tried again in a moment, or fails with `otherwise` if the deadline comes first. */
+  again(publish: Publish, otherwise: WindshiftError): void {
+    if (Date.now() + RETRY_MS >= publish.message.deadlineMs) publish.giveUp(otherwise);
+    else if (publish.lane !== undefined) publish.lane.refused(publish, otherwise);
+    else setTimeout(() => this.#limit.comeBack(publish), RETRY_MS);
+  }
+
+  /** @internal */
+  comeBack(publish: Publish): void {
+    this.#limit.comeBack(publish);
+  }
+
+  /** @internal One that stood aside is not tried again. */
+  giveUp(publish: Publish): void {
+    this.#limit.giveUp(publish);
   }
 
   /**
@@ -127,39 +149,61 @@ export class Publisher {
     try {
       stream = await this.#api.streamOfSubject(subject, { deadlineMs });
     } catch (error) {
-      this.#limit.giveUp(publish);
-      publish.fail(notStored(error));
+      publish.giveUp(notStored(error));
       return;
     }
-    if (stream === undefined) {
-      this.#limit.giveUp(publish);
-      publish.fail(notBound(subject));
-    } else if (!this.again(publish)) {
-      publish.fail(noLeader(stream));
-    }
+    if (stream === undefined) publish.giveUp(notBound(subject));
+    else this.again(publish, noLeader(stream));
   }
 }
 
 /** One publish on its way. */
-class Publish implements Limited, ReplyHandler {
+class Publish implements Limited, ReplyHandler, LaneMember {
   readonly message: OutgoingMessage;
   readonly listener: PublishListener;
+  readonly lane: PublishLane | undefined;
   readonly isWrite = true;
+  readonly isPatient: boolean;
   readonly bytes: number;
+  place = 0;
   deadlineFirst = false;
   /** JetStream is storing another message with the same id: if that one fails it stores this one, else it need not. */
   #hasTwin = false;
   readonly #publisher: Publisher;
 
-  constructor(publisher: Publisher, message: OutgoingMessage, listener: PublishListener) {
+  constructor(
+    publisher: Publisher,
+    message: OutgoingMessage,
+    listener: PublishListener,
+    lane: PublishLane | undefined,
+  ) {
     this.#publisher = publisher;
     this.message = message;
     this.listener = listener;
+    this.lane = lane;
+    this.isPatient = lane !== undefined;
     this.bytes = message.headers.length + message.payload.length;
   }
 
   get deadlineMs(): number {
     return this.message.deadlineMs;
+  }
+
+  get subject(): string {
+    return this.message.subject;
+  }
+
+  begin(): void {
+    this.#publisher.enter(this);
+  }
+
+  comeBack(): void {
+    this.#publisher.comeBack(this);
+  }
+
+  giveUp(error: WindshiftError): void {
+    this.#publisher.giveUp(this);
+    this.fail(error);
   }
 
   start(): void {
@@ -173,13 +217,17 @@ class Publish implements Limited, ReplyHandler {
   onReply(reply: NatsMessage): void {
     this.#publisher.left(this);
     if (statusCode(reply) === 503) {
+      this.lane?.stall();
       void this.#publisher.nobodyListens(this);
       return;
     }
     const result = parsePublishAck(reply.payload);
     if (result === undefined) void this.#publisher.notAcknowledged(this, this.#noAck());
-    else if (!(result instanceof WindshiftError)) this.listener.onStored(result);
-    else this.#refused(result);
+    else if (result instanceof WindshiftError) this.#refused(result);
+    else {
+      this.lane?.answered(this, true);
+      this.listener.onStored(result);
+    }
   }
 
   onNoReply(why: NoReply): void {
@@ -204,6 +252,7 @@ class Publish implements Limited, ReplyHandler {
 
   fail(error: WindshiftError): void {
     const mayBeStored = this.#hasTwin && error.outcome === "not_stored";
+    this.lane?.answered(this, mayBeStored || error.outcome !== "not_stored");
     this.listener.onFailed(mayBeStored ? withOutcome(error, "unknown") : error);
   }
 
@@ -211,7 +260,7 @@ class Publish implements Limited, ReplyHandler {
     const code = jetStreamCode(error);
     this.#hasTwin = code === JetStreamCode.duplicateInProcess;
     if (!PASSING.has(code)) this.fail(error);
-    else if (this.#publisher.standAside(this) && !this.#publisher.again(this)) this.fail(error);
+    else if (this.#publisher.standAside(this)) this.#publisher.again(this, error);
   }
 
   /** Somebody answered before JetStream did, which may have stored it all the same. */

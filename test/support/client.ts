@@ -23,7 +23,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
-import { StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
+import { type Status, StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
 import {
   DeleteConsumerRequestSchema,
   DeleteConsumerResponseSchema,
@@ -45,6 +45,12 @@ import {
   ReadEventsResponseSchema,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
+  PublishEventsRequestSchema,
+  PublishEventsResponseSchema,
+  type PublishStreamRequest,
+  PublishStreamRequestSchema,
+  type PublishStreamResponse,
+  PublishStreamResponseSchema,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import {
   DeleteRequestSchema,
@@ -96,6 +102,13 @@ export class CallError extends Error {
         : Number(retry.retryDelay.seconds) * 1000 + retry.retryDelay.nanos / 1_000_000;
   }
 
+  /** An error that came as a message. */
+  static of(error: Status): CallError {
+    const metadata = new Metadata();
+    metadata.set("grpc-status-details-bin", Buffer.from(toBinary(StatusSchema, error)));
+    return new CallError({ code: error.code, details: error.message, metadata });
+  }
+
   /** Name of the code, `NOT_FOUND`. */
   get status(): string {
     return status[this.code]!;
@@ -135,6 +148,7 @@ export class Client {
   ensureConsumer = this.#unary(`${EVENTS}EnsureConsumer`, EnsureConsumerRequestSchema, EnsureConsumerResponseSchema);
   deleteConsumer = this.#unary(`${EVENTS}DeleteConsumer`, DeleteConsumerRequestSchema, DeleteConsumerResponseSchema);
   publishEvent = this.#unary(`${EVENTS}PublishEvent`, PublishEventRequestSchema, PublishEventResponseSchema);
+  publishEvents = this.#unary(`${EVENTS}PublishEvents`, PublishEventsRequestSchema, PublishEventsResponseSchema);
   publishByOldName = this.#unary(`${EVENTS}Publish`, PublishEventRequestSchema, PublishEventResponseSchema);
   getEvent = this.#unary(`${EVENTS}GetEvent`, GetEventRequestSchema, GetEventResponseSchema);
   ensureStore = this.#unary(`${STATE}EnsureStore`, EnsureStoreRequestSchema, EnsureStoreResponseSchema);
@@ -159,6 +173,18 @@ export class Client {
       deadlineOf(options),
     );
     return new ReadCall(stream);
+  }
+
+  /** Opens a `PublishStream` call. */
+  publishStream(options: CallOptions = {}): PublishStreamCall {
+    const stream = this.grpc.makeBidiStreamRequest(
+      `${EVENTS}PublishStream`,
+      (request: PublishStreamRequest) => Buffer.from(toBinary(PublishStreamRequestSchema, request)),
+      (bytes) => fromBinary(PublishStreamResponseSchema, bytes),
+      metadataOf(this.#metadata, options),
+      deadlineOf(options),
+    );
+    return new PublishStreamCall(stream);
   }
 
   /** Opens an `Events` call without sending anything. */
@@ -270,6 +296,48 @@ export class ReadCall implements AsyncIterable<ReadEventsResponse> {
   async cancel(): Promise<void> {
     this.stream.cancel();
     await this.ended;
+  }
+}
+
+/** An open `PublishStream` call. */
+export class PublishStreamCall {
+  readonly stream: ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
+  /** What became of events, by their tags, in the order in which it was told. */
+  readonly results = new Map<bigint, bigint | CallError>();
+  /** Resolves when the call ended: undefined for OK. */
+  readonly ended: Promise<CallError | undefined>;
+
+  constructor(stream: ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>) {
+    this.stream = stream;
+    stream.on("data", ({ tag, result }: PublishStreamResponse) => {
+      if (this.results.has(tag)) throw new Error(`tag ${tag} was answered twice`);
+      this.results.set(tag, result.case === "error" ? CallError.of(result.value) : (result.value ?? -1n));
+    });
+    const { promise, resolve } = Promise.withResolvers<CallError | undefined>();
+    this.ended = promise;
+    stream.on("error", () => undefined);
+    stream.on("status", (end) => resolve(end.code === status.OK ? undefined : new CallError(end)));
+  }
+
+  /** Sends an event, or none. */
+  send(tag: bigint, event?: MessageInitShape<typeof PublishEventRequestSchema>): void {
+    this.stream.write(create(PublishStreamRequestSchema, event === undefined ? { tag } : { tag, event }));
+  }
+
+  /** Sends a text as an event. */
+  publish(
+    tag: bigint,
+    subject: string,
+    text = "hello",
+    rest: MessageInitShape<typeof PublishEventRequestSchema> = {},
+  ): void {
+    this.send(tag, { subject, data: textValue(text), ...rest });
+  }
+
+  /** Half-closes and waits for the end. */
+  async finish(): Promise<CallError | undefined> {
+    this.stream.end();
+    return this.ended;
   }
 }
 

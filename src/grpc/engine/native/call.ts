@@ -177,7 +177,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       this.#guard(() => this.onMessage?.(message));
     }
     if (this.#isPaused || this.#isEnded) return;
-    this.#growWindow(0);
+    this.#growWindow(this.#missing);
     if (this.#isHalfClosed) this.#halfClose();
   }
 
@@ -292,7 +292,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#part = NOTHING;
     this.#partBytes = 0;
     this.#appendPart(bytes, start, end, size);
-    if (size !== Infinity) this.#growWindow(size - have);
+    if (size !== Infinity && !this.#isPaused) this.#growWindow(size - have);
   }
 
   /** Takes what belongs to the message that has begun; returns where the next one does. */
@@ -309,7 +309,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#appendPart(bytes, at, stop, size);
     if (this.#isEnded) return end;
     if (this.#partBytes < size) {
-      this.#growWindow(size - this.#partBytes);
+      if (!this.#isPaused) this.#growWindow(size - this.#partBytes);
       return stop;
     }
     const whole = this.#part!;
@@ -317,6 +317,12 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#release(whole.length);
     this.#received(whole, 0, size);
     return stop;
+  }
+
+  /** Bytes to come of the message that has begun, as far as it has said. */
+  get #missing(): number {
+    if (this.#part === undefined || this.#partBytes < PREFIX_BYTES) return 0;
+    return PREFIX_BYTES + this.#part.readUInt32BE(1) - this.#partBytes;
   }
 
   /** Room grows with what has come, not with what a prefix promises. */
@@ -352,7 +358,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
     } else if (!this.#isEnded) {
       try {
-        this.onMessage?.(message);
+        this.onMessage?.(compact(message, kept));
       } catch (error) {
         this.#threw(error);
       }
