@@ -69,7 +69,7 @@ export class Events implements Disposable {
     this.deadLetters = new DeadLetters({ api, reader, publisher });
     this.reader = new EventReader({ api, advisories, monitor: this.#monitor }, reader);
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)), this.reader);
-    this.publisher = new EventPublisher(publisher, reader, api.connection);
+    this.publisher = new EventPublisher(publisher, reader, api);
   }
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */

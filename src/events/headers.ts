@@ -8,6 +8,7 @@ import { LastText } from "../last-text.ts";
 import { HeaderLines, type NatsMessage } from "../nats/message.ts";
 import type { TraceContext } from "../telemetry/trace-context.ts";
 import { AttributeReader, type Attributes } from "./attributes.ts";
+import { formatSchedule } from "./schedule.ts";
 import { type Timestamp, formatTimestamp, readTimestamp } from "./timestamp.ts";
 
 /** What is stored of an event beside its payload. */
@@ -81,27 +82,49 @@ export interface PublishHeaders extends TraceContext {
   readonly publishedAt: Timestamp;
   /** As {@link storedKey} made it. */
   readonly idempotencyKey?: string | undefined;
-  readonly expectedLastSubjectSequence?: bigint | undefined;
+  /** Of the last event of the subject, or of the stream. */
+  readonly expectedLastSequence?: bigint | undefined;
+  readonly isExpectedOfStream?: boolean;
   /** Checked; they can be headers as they are. */
   readonly attributes?: Iterable<readonly [name: string, value: string]> | undefined;
   /** After so long the event is removed. */
   readonly timeToLiveSeconds?: number | undefined;
+  /** When (RFC 3339) and on which subject the event appears. */
+  readonly schedule?: { readonly at: string; readonly target: string } | undefined;
 }
 
 /** The header block of an event to be stored. */
 export function encodeHeaders(headers: PublishHeaders): string {
   let block = `NATS/1.0\r\nWS-Published-Time: ${formatTimestamp(headers.publishedAt)}\r\nWS-Data-Type: ${headers.dataType}\r\n`;
   if (headers.idempotencyKey !== undefined) block += `Nats-Msg-Id: ${headers.idempotencyKey}\r\n`;
-  if (headers.expectedLastSubjectSequence !== undefined) {
-    block += `Nats-Expected-Last-Subject-Sequence: ${headers.expectedLastSubjectSequence}\r\n`;
-  }
+  if (headers.expectedLastSequence !== undefined) block += expectedLines(headers);
   if (headers.traceParent !== undefined) block += `WS-Trace-Parent: ${headers.traceParent}\r\n`;
   if (headers.traceState !== undefined) block += `WS-Trace-State: ${headers.traceState}\r\n`;
-  if (headers.timeToLiveSeconds !== undefined) block += `Nats-TTL: ${headers.timeToLiveSeconds}s\r\n`;
+  if (headers.schedule !== undefined) block += scheduleLines(headers, headers.schedule);
+  else if (headers.timeToLiveSeconds !== undefined) block += `Nats-TTL: ${headers.timeToLiveSeconds}s\r\n`;
   if (headers.attributes !== undefined) {
     for (const [name, value] of headers.attributes) block += `${name}: ${value}\r\n`;
   }
   return `${block}\r\n`;
+}
+
+function expectedLines({ expectedLastSequence, isExpectedOfStream, schedule }: PublishHeaders): string {
+  if (isExpectedOfStream === true) return `Nats-Expected-Last-Sequence: ${expectedLastSequence}\r\n`;
+  const line = `Nats-Expected-Last-Subject-Sequence: ${expectedLastSequence}\r\n`;
+  // It waits under another subject than the one that is meant.
+  return schedule === undefined ? line : `${line}Nats-Expected-Last-Subject-Sequence-Subject: ${schedule.target}\r\n`;
+}
+
+function scheduleLines(
+  { idempotencyKey, timeToLiveSeconds }: PublishHeaders,
+  { at, target }: NonNullable<PublishHeaders["schedule"]>,
+): string {
+  let lines = `Nats-Schedule: ${formatSchedule(at)}\r\nNats-Schedule-Target: ${target}\r\n`;
+  // However short the stream keeps events, this one waits for its time.
+  lines += "Nats-TTL: never\r\n";
+  if (timeToLiveSeconds !== undefined) lines += `Nats-Schedule-TTL: ${timeToLiveSeconds}s\r\n`;
+  if (idempotencyKey !== undefined) lines += `WS-Idempotency-Key: ${idempotencyKey}\r\n`;
+  return lines;
 }
 
 const NO_HEADERS: EventHeaders = {

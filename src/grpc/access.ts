@@ -54,6 +54,11 @@ export function publishAccess({ subject }: { readonly subject: string }): Access
   return { verb: "publish", subject };
 }
 
+/** A scheduled event, which is known by its stream and its key alone. */
+export function cancelScheduledEventAccess({ stream }: { readonly stream: string }): Access {
+  return { verb: "cancel-event", stream };
+}
+
 /** Of many events each is allowed or not by itself: their handler asks, as one that is not must not end the call. */
 export function publishManyAccess(): undefined {
   return undefined;

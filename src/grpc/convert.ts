@@ -7,7 +7,7 @@ import type { ConsumerSpec } from "../events/consumers.ts";
 import type { EventQuery } from "../events/event-getter.ts";
 import type { ReadSpec } from "../events/event-reader.ts";
 import type { DeliveryPolicySpec } from "../events/delivery-policy.ts";
-import type { NewEvent } from "../events/publisher.ts";
+import type { ExpectedLastIdScope, NewEvent } from "../events/new-event.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { SourceSpec, StreamSpec } from "../events/streams.ts";
 import { isValidTimestamp } from "../events/timestamp.ts";
@@ -18,6 +18,7 @@ import {
   EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
   EnsureStreamRequest_StorageType as StorageType,
   type EnsureStreamRequest_StreamSource as StreamSource,
+  ExpectedLastIdScope as Scope,
   type GetEventRequest,
   type ReadEventsRequest,
   type StreamPointer as PointerMessage,
@@ -221,11 +222,22 @@ export function toNewEvent(request: PublishEventRequest, trace: TraceContext): N
     publishedAt: request.timestamp,
     idempotencyKey: request.idempotencyKey,
     expectedLastId: request.expectedLastId === undefined ? undefined : BigInt(request.expectedLastId),
+    expectedLastIdScope: request.expectedLastIdScope === undefined ? undefined : toScope(request),
     attributes: request.attributes,
     timeToLiveMs: durationMs("time_to_live", request.timeToLive),
+    deliverAt: request.deliverAt,
     traceParent: trace.traceParent,
     traceState: trace.traceState,
   };
+}
+
+function toScope({ expectedLastId, expectedLastIdScope: scope }: PublishEventRequest): ExpectedLastIdScope | undefined {
+  const field = "expected_last_id_scope";
+  if (scope === Scope.UNSPECIFIED) return undefined;
+  if (scope !== Scope.SUBJECT && scope !== Scope.STREAM)
+    throw fieldError("INVALID_VALUE", field, `${scope} is no scope`);
+  if (expectedLastId === undefined) throw fieldError("CONFLICTING_FIELDS", field, "needs expected_last_id");
+  return scope === Scope.STREAM ? "stream" : "subject";
 }
 
 /** Throws unless the request has a value. */

@@ -3,6 +3,8 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { WindshiftError } from "../errors.ts";
 import type { Events } from "../events/events.ts";
 import {
+  CancelScheduledEventRequestSchema,
+  CancelScheduledEventResponseSchema,
   DeleteConsumerRequestSchema,
   EnsureConsumerRequestSchema,
   EnsureConsumerResponseSchema,
@@ -34,6 +36,7 @@ import {
 import { ConsumeLoop } from "./consume-loop.ts";
 import { toConsumerSpec, toEventQuery, toNewEvent, toReadSpec, toStreamSpec } from "./convert.ts";
 import {
+  cancelScheduledEventAccess,
   consumeAccess,
   deleteConsumerAccess,
   ensureConsumerAccess,
@@ -47,6 +50,7 @@ import { asWindshiftError } from "./errors.ts";
 import { toEventMessage } from "./event-message.ts";
 import { PublishAnswer, type ServiceTelemetry } from "./publish-answer.ts";
 import { PublishBatch } from "./publish-batch.ts";
+import { publishTogether } from "./publish-together.ts";
 import { PublishLoop } from "./publish-loop.ts";
 import { ReadLoop } from "./read-loop.ts";
 import type { BidiCall, Router, UnaryCall } from "./server.ts";
@@ -146,6 +150,17 @@ export class EventsService {
         if (this.#isDraining) void loop.drain(0);
       },
     );
+    router.async(
+      {
+        method: METHODS.cancelScheduledEvent,
+        decode: (bytes) => fromBinary(CancelScheduledEventRequestSchema, bytes),
+        encode: (cancelled: boolean) =>
+          toBinary(CancelScheduledEventResponseSchema, create(CancelScheduledEventResponseSchema, { cancelled })),
+        access: cancelScheduledEventAccess,
+      },
+      async ({ stream, idempotencyKey }, { deadlineMs }) =>
+        events.publisher.cancel(stream, idempotencyKey, { deadlineMs }),
+    );
     router.unary(
       {
         method: METHODS.publishEvents,
@@ -153,7 +168,10 @@ export class EventsService {
         encode: encodePublishEventsResponse,
         access: publishManyAccess,
       },
-      (call) => new PublishBatch(call, events.publisher, this.#telemetry).run(),
+      (call) => {
+        if (call.request.atomic === true) void publishTogether(call, events.publisher, this.#telemetry);
+        else new PublishBatch(call, events.publisher, this.#telemetry).run();
+      },
     );
     router.bidi(
       {

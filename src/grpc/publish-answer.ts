@@ -1,6 +1,6 @@
 /** Hot path: what becomes of a published event is counted and traced in the same way, whichever call published it. */
 import type { WindshiftError } from "../errors.ts";
-import type { EventPublishListener } from "../events/publisher.ts";
+import type { EventPublishListener } from "../events/publishing.ts";
 import { MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID } from "../telemetry/attributes.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ActiveSpan, Tracing } from "../telemetry/tracing.ts";

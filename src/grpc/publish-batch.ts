@@ -24,7 +24,6 @@ export class PublishBatch {
   ) {
     this.#call = call;
     this.#events = call.request.events;
-    if (call.request.atomic === true) throw fieldError("INVALID_VALUE", "atomic", "true is not supported yet");
     checkCount(this.#events.length, MAX_EVENTS);
     this.#flow = new PublishFlow(publisher.sequence(), telemetry, call, (index, outcome) => {
       this.#outcomes[Number(index)] = outcome;

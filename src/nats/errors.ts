@@ -27,6 +27,10 @@ export const JetStreamCode = {
   duplicateInProcess: 10158,
   lastSequenceNotReady: 10163,
   timeToLiveDisabled: 10166,
+  batchesDisabled: 10174,
+  batchIncomplete: 10176,
+  schedulesDisabled: 10188,
+  batchHasDuplicate: 10201,
 } as const;
 
 const REASONS_BY_CODE: Readonly<Record<number, Reason>> = {
@@ -46,6 +50,14 @@ const REASONS_BY_CODE: Readonly<Record<number, Reason>> = {
   10077: "STREAM_FULL",
   10166: "NOT_ENABLED",
   10167: "OVERLOADED",
+  10174: "NOT_ENABLED",
+  // The leader that had the rest of a batch is gone, or it came too slowly.
+  10176: "NATS_UNAVAILABLE",
+  10188: "NOT_ENABLED",
+  10190: "SUBJECT_NOT_BOUND",
+  10199: "ACCOUNT_LIMIT",
+  10201: "EVENT_EXISTS",
+  10210: "OVERLOADED",
   10054: "EVENT_TOO_LARGE",
   10097: "EVENT_TOO_LARGE",
   10071: "LAST_ID_MISMATCH",

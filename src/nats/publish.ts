@@ -104,9 +104,14 @@ export class Publisher {
     this.#connection.request(message.subject, message.headers, message.payload, Math.min(left, limit), publish);
   }
 
-  /** @internal */
-  left(publish: Publish): void {
-    this.#limit.leave(publish);
+  /** Starts other work when it is its turn among publishes, or refuses it; it counts until it has `left`. */
+  limit(work: Limited): void {
+    this.#limit.enter(work);
+  }
+
+  /** Something that had its turn is over. */
+  left(work: Limited): void {
+    this.#limit.leave(work);
   }
 
   /** @internal What is tried again counts as waiting until then; false where too many wait, and it was refused. */
@@ -259,7 +264,7 @@ class Publish implements Limited, ReplyHandler, LaneMember {
   #refused(error: WindshiftError): void {
     const code = jetStreamCode(error);
     this.#hasTwin = code === JetStreamCode.duplicateInProcess;
-    if (!PASSING.has(code)) this.fail(error);
+    if (!isPassing(code)) this.fail(error);
     else if (this.#publisher.standAside(this)) this.#publisher.again(this, error);
   }
 
@@ -288,7 +293,7 @@ let lastStream = "";
 const BEGIN = /^(\{"stream":"[^"\\]*",\s*(?:"domain":"[^"\\]*",\s*)?"seq":\s*)\d+\}$/;
 
 /** Reads a publish acknowledgement, or the error in its place; undefined where somebody else answered something else. */
-function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
+export function parsePublishAck(payload: Buffer): PublishAck | WindshiftError | undefined {
   const usual = sequenceOfLast(payload);
   if (usual !== undefined) return { stream: lastStream, sequence: BigInt(usual), duplicate: false };
   const text = payload.toString("latin1");
@@ -337,7 +342,8 @@ export function notBound(subject: string): WindshiftError {
   });
 }
 
-function noLeader(stream: string): WindshiftError {
+/** The stream has no leader at the moment. */
+export function noLeader(stream: string): WindshiftError {
   return new WindshiftError("NO_LEADER", `stream ${JSON.stringify(stream)} has no leader`, {
     metadata: { stream },
     outcome: "not_stored",
@@ -362,6 +368,11 @@ function withOutcome(error: WindshiftError, outcome: WindshiftError["outcome"]):
     ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
     cause: error.cause,
   });
+}
+
+/** True for a refusal of a cluster that has not caught up with itself: it passes. */
+export function isPassing(code: number | undefined): boolean {
+  return PASSING.has(code);
 }
 
 /** True where JetStream refused because the last sequence is another. */

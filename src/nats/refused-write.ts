@@ -14,7 +14,8 @@ import type { Reader, StoredMessage } from "./get.ts";
 /** What was refused. */
 export interface ConditionalWrite {
   readonly stream: string;
-  readonly subject: string;
+  /** Undefined: of the whole stream. */
+  readonly subject: string | undefined;
   /** The sequence that the last message of the subject had to have; 0n: there had to be none. */
   readonly expected: bigint;
   readonly deadlineMs: number;
@@ -47,6 +48,7 @@ export class RefusedWrite {
    */
   async next(refused: bigint): Promise<bigint | undefined> {
     const { stream, subject, expected, deadlineMs } = this.#write;
+    if (subject === undefined) return this.#nextOfStream();
     const last = await this.#reader.lastOf(stream, subject, deadlineMs);
     const sequence = last?.sequence ?? 0n;
     if (expected === 0n && last !== undefined && !this.#isNone(last)) return undefined;
@@ -57,6 +59,15 @@ export class RefusedWrite {
     if (next === refused || this.#pauseMs > MIN_PAUSE_MS) await this.#pause();
     else this.#pauseMs *= 2;
     return next;
+  }
+
+  /** Sequences of a stream go on also where its last messages are gone: the leader knows the last one. */
+  async #nextOfStream(): Promise<bigint | undefined> {
+    const { stream, expected, deadlineMs } = this.#write;
+    const { lastSequence, isFollowed } = await this.#reader.progress(stream, deadlineMs);
+    if (lastSequence > expected || (lastSequence < expected && isFollowed)) return undefined;
+    await this.#pause();
+    return expected;
   }
 
   /** Whether the leader has come as far as the expected sequence, or is still the leader. */

@@ -196,7 +196,7 @@ export const MUTANTS = {
   },
   wrong_id: {
     what: "the id of an event is one too many",
-    file: "events/publisher.ts",
+    file: "events/publishing.ts",
     edits: [
       [
         "this.#listener.onPublished(ack.sequence, ack.stream",

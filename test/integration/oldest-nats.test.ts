@@ -104,6 +104,9 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await tooOld(windshift.client.ensureStream({ ...stream, allowAtomic: true }), "allow_atomic", "2.12");
     await windshift.client.ensureStream({ ...stream, allowTimeToLive: false, allowAtomic: false });
     await tooOld(publish("new.a", "x", { timeToLive: { seconds: 5n } }), "time_to_live", "2.11");
+    await tooOld(publish("new.a", "x", { deliverAt: { seconds: 1n } }), "deliver_at", "2.12");
+    const cancel = windshift.client.cancelScheduledEvent({ stream: "new", idempotencyKey: "k" });
+    await tooOld(cancel, "CancelScheduledEvent", "2.12");
     expect(await publish("new.a", "x", { attributes: { tenant: "a" } })).toBe(1n);
   });
 

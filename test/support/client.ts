@@ -25,6 +25,8 @@ import {
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
 import { type Status, StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
 import {
+  CancelScheduledEventRequestSchema,
+  CancelScheduledEventResponseSchema,
   DeleteConsumerRequestSchema,
   DeleteConsumerResponseSchema,
   EnsureConsumerRequestSchema,
@@ -149,6 +151,11 @@ export class Client {
   deleteConsumer = this.#unary(`${EVENTS}DeleteConsumer`, DeleteConsumerRequestSchema, DeleteConsumerResponseSchema);
   publishEvent = this.#unary(`${EVENTS}PublishEvent`, PublishEventRequestSchema, PublishEventResponseSchema);
   publishEvents = this.#unary(`${EVENTS}PublishEvents`, PublishEventsRequestSchema, PublishEventsResponseSchema);
+  cancelScheduledEvent = this.#unary(
+    `${EVENTS}CancelScheduledEvent`,
+    CancelScheduledEventRequestSchema,
+    CancelScheduledEventResponseSchema,
+  );
   publishByOldName = this.#unary(`${EVENTS}Publish`, PublishEventRequestSchema, PublishEventResponseSchema);
   getEvent = this.#unary(`${EVENTS}GetEvent`, GetEventRequestSchema, GetEventResponseSchema);
   ensureStore = this.#unary(`${STATE}EnsureStore`, EnsureStoreRequestSchema, EnsureStoreResponseSchema);

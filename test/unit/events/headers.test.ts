@@ -74,7 +74,7 @@ describe("the stored format is the one of the contract", () => {
       dataType: "acme.A",
       publishedAt,
       idempotencyKey: "key-1",
-      expectedLastSubjectSequence: 18_446_744_073_709_551_615n,
+      expectedLastSequence: 18_446_744_073_709_551_615n,
       traceParent: "00-a-b-01",
       traceState: "v=1",
     });

@@ -1,0 +1,169 @@
+/**
+ * Hot path: one event on its way into its stream. What the server knows of it is one object, which is its own listener.
+ */
+import { WindshiftError, quote } from "../errors.ts";
+import { JetStreamCode, jetStreamCode, refusingStream } from "../nats/errors.ts";
+import { type Reader, storedHeader } from "../nats/get.ts";
+import {
+  type Publisher as JetStreamPublisher,
+  type OutgoingMessage,
+  type PublishAck,
+  type PublishListener,
+  isWrongLastSequence,
+  notBound,
+  notStored,
+} from "../nats/publish.ts";
+import type { PublishLane } from "../nats/publish-lane.ts";
+import { RefusedWrite } from "../nats/refused-write.ts";
+import type { PreparedEvent } from "./new-event.ts";
+
+/** Hears how publishing ended: exactly one of the two, once. */
+export interface EventPublishListener {
+  /** `stream` and id of the event; of the first one where the key was known already, 0n of one that is scheduled. */
+  onPublished(id: bigint, stream: string, isDuplicate: boolean): void;
+  onFailed(error: WindshiftError): void;
+}
+
+/** An event, and for how long and behind which others it is to be stored. */
+export interface Publication {
+  readonly event: PreparedEvent;
+  readonly deadlineMs: number;
+  readonly lane: PublishLane | undefined;
+}
+
+/** Stores one event. */
+export class Publishing implements PublishListener, OutgoingMessage {
+  readonly subject: string;
+  readonly headers: string;
+  readonly payload: Uint8Array;
+  readonly deadlineMs: number;
+  readonly repeatable: boolean;
+  readonly #publisher: JetStreamPublisher;
+  readonly #reader: Reader;
+  readonly #listener: EventPublishListener;
+  readonly #event: PreparedEvent;
+  readonly #lane: PublishLane | undefined;
+  #refused: RefusedWrite | undefined;
+
+  constructor(
+    publisher: JetStreamPublisher,
+    reader: Reader,
+    listener: EventPublishListener,
+    { event, deadlineMs, lane }: Publication,
+  ) {
+    this.subject = event.subject;
+    this.headers = event.headers;
+    this.payload = event.payload;
+    this.deadlineMs = deadlineMs;
+    this.repeatable = event.key !== undefined;
+    this.#publisher = publisher;
+    this.#reader = reader;
+    this.#listener = listener;
+    this.#event = event;
+    this.#lane = lane;
+  }
+
+  send(): void {
+    this.#publisher.publish(this, this, this.#lane);
+  }
+
+  onStored(ack: PublishAck): void {
+    this.#listener.onPublished(ack.sequence, ack.stream, ack.duplicate);
+  }
+
+  onFailed(error: WindshiftError): void {
+    const { expectedLastId } = this.#event;
+    if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) {
+      this.#listener.onFailed(explained(error, this.subject));
+    } else {
+      void this.#reconsider(expectedLastId, error);
+    }
+  }
+
+  /**
+   * nats-server compares the sequence before it looks at the key, so the repeat of a publish that worked is refused too.
+   * If it did work, ours is the first event of the subject after the expected one.
+   */
+  async #reconsider(expected: bigint, refusal: WindshiftError): Promise<void> {
+    try {
+      const { deadlineMs } = this;
+      const refused = (this.#refused ??= await refusedEvent(this.#reader, this.#event, deadlineMs, refusal));
+      if ((await refused.next(expected)) !== undefined) {
+        this.send();
+        return;
+      }
+      const ours = await this.#ours(refused.stream, expected);
+      if (ours === undefined) this.#listener.onFailed(mismatch(this.#event, refused.stream, refusal));
+      else this.#listener.onPublished(ours, refused.stream, true);
+    } catch (error) {
+      // Refused already: whatever fails now, this call stored nothing.
+      this.#listener.onFailed(notStored(error));
+    }
+  }
+
+  /** The id of the event with our key, if it is the first of the subject after the expected one. */
+  async #ours(stream: string, expected: bigint): Promise<bigint | undefined> {
+    const { key } = this.#event;
+    if (key === undefined) return undefined;
+    const next = await this.#reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
+    return next !== undefined && storedHeader(next, "Nats-Msg-Id") === key ? next.sequence : undefined;
+  }
+}
+
+/** What to find out of an event that was refused for its expected id. */
+export async function refusedEvent(
+  reader: Reader,
+  { subject, expectedLastId, scope }: PreparedEvent,
+  deadlineMs: number,
+  refusal: WindshiftError,
+): Promise<RefusedWrite> {
+  const stream = refusingStream(refusal) ?? (await reader.streamOf(subject, deadlineMs));
+  if (stream === undefined) throw notBound(subject);
+  const write = {
+    stream,
+    subject: scope === "stream" ? undefined : subject,
+    expected: expectedLastId ?? 0n,
+    deadlineMs,
+  };
+  return new RefusedWrite(reader, write);
+}
+
+/** The expected id is another. */
+export function mismatch(
+  { subject, expectedLastId, scope }: PreparedEvent,
+  stream: string,
+  cause: WindshiftError,
+): WindshiftError {
+  const of = scope === "stream" ? `stream ${quote(stream)}` : quote(subject);
+  const text = `expected_last_id: ${expectedLastId} is not the id of the last event of ${of}`;
+  return new WindshiftError("LAST_ID_MISMATCH", text, {
+    field: "expected_last_id",
+    metadata: scope === "stream" ? { subject, stream } : { subject },
+    outcome: "not_stored",
+    cause,
+  });
+}
+
+/** A refusal in words of the event. */
+export function explained(error: WindshiftError, subject: string): WindshiftError {
+  const text = NEEDS[jetStreamCode(error) ?? 0] ?? EXPLANATIONS[error.reason];
+  if (text === undefined) return error;
+  return new WindshiftError(error.reason, `${text} (subject ${quote(subject)})`, {
+    metadata: { ...error.metadata, subject },
+    outcome: "not_stored",
+    cause: error,
+  });
+}
+
+const EXPLANATIONS: Partial<Record<WindshiftError["reason"], string>> = {
+  STREAM_FULL: "the stream is full and discards new events",
+  EVENT_TOO_LARGE: "the event is larger than its stream accepts",
+  ACCOUNT_LIMIT: "a limit of the NATS account is reached",
+};
+
+/** What a stream has to be ensured with, by what JetStream refused. */
+const NEEDS: Readonly<Record<number, string>> = {
+  [JetStreamCode.timeToLiveDisabled]: "time_to_live: the stream does not allow it; ensure it with allow_time_to_live",
+  [JetStreamCode.batchesDisabled]: "atomic: the stream does not allow it; ensure it with allow_atomic",
+  [JetStreamCode.schedulesDisabled]: "deliver_at: the stream does not allow it; ensure it with allow_scheduling",
+};

@@ -1,0 +1,253 @@
+/**
+ * Schedules events, and takes them back. NATS keeps a scheduled event under a subject of its own, puts it on its target
+ * when it is time, and removes it from where it waited.
+ *
+ * An event that is taken back leaves a mark in its place for as long as its key is known: NATS takes a repeat for a
+ * duplicate, and only the mark tells that nothing waits there any more.
+ */
+import { WindshiftError, fieldError } from "../errors.ts";
+import { checkName } from "../names.ts";
+import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { jetStreamCode } from "../nats/errors.ts";
+import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
+import {
+  type Publisher as JetStreamPublisher,
+  type OutgoingMessage,
+  type PublishAck,
+  isWrongLastSequence,
+  notBound,
+  notStored,
+} from "../nats/publish.ts";
+import type { PublishLane } from "../nats/publish-lane.ts";
+import type { RefusedWrite } from "../nats/refused-write.ts";
+import { milliseconds } from "../nats/units.ts";
+import { requireNats } from "../nats/version.ts";
+import { type PreparedEvent, checkedKey } from "./new-event.ts";
+import { type EventPublishListener, explained, mismatch, refusedEvent } from "./publishing.ts";
+import { parseSchedule, scheduleSubject } from "./schedule.ts";
+
+/** For so long an answer which stream collects a subject is taken to hold. */
+const STREAM_KNOWN_MS = 1_000;
+const MAX_STREAMS_KNOWN = 1_000;
+/** An event is left alone when its time comes so soon: NATS may have begun to put it on its target. */
+const TOO_LATE_MS = 500;
+/** NATS was late by more than any load explains: it will not do it any more. */
+const OVERDUE_MS = 10_000;
+/** After its time has come in the midst of taking it back: so long one looks whether it appears. */
+const APPEARS_WITHIN_MS = 1_000;
+const LOOK_MS = 100;
+/** Repeats of the event while it is taken back may hold up that for so many rounds. */
+const MAX_ROUNDS = 5;
+/** A mark outlives what NATS knows of the key. */
+const MARK_MARGIN_SECONDS = 60;
+const CANCELLED = "WS-Schedule-Cancelled";
+const NO_PAYLOAD = new Uint8Array(0);
+
+interface KnownStream {
+  readonly stream: Promise<string | undefined>;
+  readonly until: number;
+}
+
+/** Schedules events of all streams. */
+export class Scheduler {
+  readonly #publisher: JetStreamPublisher;
+  readonly #reader: Reader;
+  readonly #api: JetStreamApi;
+  readonly #streams = new Map<string, KnownStream>();
+
+  constructor(publisher: JetStreamPublisher, reader: Reader, api: JetStreamApi) {
+    this.#publisher = publisher;
+    this.#reader = reader;
+    this.#api = api;
+  }
+
+  /** Stores the event where it waits; the listener hears of id 0n. */
+  async schedule(
+    event: PreparedEvent,
+    deadlineMs: number,
+    listener: EventPublishListener,
+    lane: PublishLane | undefined,
+  ): Promise<void> {
+    let stream: string;
+    let isDuplicate: boolean;
+    try {
+      stream = await this.#streamOf(event.subject, deadlineMs);
+      isDuplicate = await this.#schedule(stream, event, deadlineMs, lane);
+    } catch (error) {
+      const failure = error instanceof WindshiftError && error.outcome !== undefined ? error : notStored(error);
+      listener.onFailed(explained(failure, event.subject));
+      return;
+    }
+    listener.onPublished(0n, stream, isDuplicate);
+  }
+
+  /** True: the event was waiting, and will not appear. */
+  async cancel(
+    stream: string,
+    idempotencyKey: string,
+    call: ApiCall & { readonly deadlineMs: number },
+  ): Promise<boolean> {
+    checkName("stream", stream);
+    const key = checkedKey(idempotencyKey);
+    if (key === undefined) throw fieldError("MISSING_FIELD", "idempotency_key", "is required");
+    requireNats(this.#api.connection, "scheduling", "CancelScheduledEvent");
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const result = await this.#cancel(stream, scheduleSubject(stream, key), call);
+      if (result !== undefined) return result;
+    }
+    return false;
+  }
+
+  /** Resolves with whether it was scheduled before. */
+  async #schedule(
+    stream: string,
+    event: PreparedEvent,
+    deadlineMs: number,
+    lane: PublishLane | undefined,
+  ): Promise<boolean> {
+    const { headers, payload, key } = event;
+    const subject = scheduleSubject(stream, key);
+    if (key !== undefined && (await this.#hasJustAppeared(stream, subject, event, deadlineMs))) return true;
+    const message = { subject, headers, payload, deadlineMs, repeatable: key !== undefined };
+    let refused: RefusedWrite | undefined;
+    for (;;) {
+      try {
+        const { duplicate } = await this.#publish(message, lane);
+        if (!duplicate || key === undefined) return duplicate;
+        const place = await this.#reader.lastOf(stream, subject, deadlineMs);
+        if (place === undefined || storedHeader(place, CANCELLED) === undefined) return true;
+        await this.#publish({ ...message, headers: headers.replace(`Nats-Msg-Id: ${key}\r\n`, "") }, lane);
+        return false;
+      } catch (error) {
+        if (!(error instanceof WindshiftError)) throw error;
+        if (error.reason === "SUBJECT_NOT_BOUND") throw notEnabled(stream, event.subject, error);
+        const { expectedLastId } = event;
+        if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) throw error;
+        refused ??= await refusedEvent(this.#reader, event, deadlineMs, error);
+        if ((await refused.next(expectedLastId)) !== undefined) continue;
+        if (await this.#wasScheduled(stream, subject, event, deadlineMs)) return true;
+        throw mismatch(event, stream, error);
+      }
+    }
+  }
+
+  /**
+   * NATS forgets the key of an event that has appeared when it starts again, and would take a repeat for a new one. Where
+   * nothing came after the event on its subject, it is still there to tell.
+   */
+  async #hasJustAppeared(
+    stream: string,
+    place: string,
+    { subject, key }: PreparedEvent,
+    deadlineMs: number,
+  ): Promise<boolean> {
+    const last = await this.#reader.lastOf(stream, subject, deadlineMs);
+    if (last === undefined || storedHeader(last, "Nats-Scheduler") !== place) return false;
+    if (storedHeader(last, "WS-Idempotency-Key") !== key) return false;
+    const { config } = await this.#api.streamInfo(stream, { deadlineMs });
+    return Date.parse(last.time) + milliseconds(config.duplicate_window) > Date.now();
+  }
+
+  /** A repeat is refused for its expected id once the first one has appeared: then it is the first after that id. */
+  async #wasScheduled(
+    stream: string,
+    place: string,
+    { subject, key, expectedLastId }: PreparedEvent,
+    deadlineMs: number,
+  ): Promise<boolean> {
+    if (key === undefined) return false;
+    const waiting = await this.#reader.lastOf(stream, place, deadlineMs);
+    if (waiting !== undefined && timeOf(waiting) !== undefined) return true;
+    const next = await this.#reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
+    return next !== undefined && storedHeader(next, "Nats-Scheduler") === place;
+  }
+
+  /** Undefined: what waits there has changed meanwhile. */
+  async #cancel(
+    stream: string,
+    place: string,
+    call: ApiCall & { readonly deadlineMs: number },
+  ): Promise<boolean | undefined> {
+    const { deadlineMs } = call;
+    const info = await this.#api.streamInfo(stream, call);
+    const waiting = await this.#reader.lastOf(stream, place, deadlineMs);
+    const time = waiting === undefined ? undefined : timeOf(waiting);
+    if (waiting === undefined || time === undefined) return false;
+    const left = time - clockOf(info.ts);
+    if (left <= TOO_LATE_MS && left > -OVERDUE_MS) return false;
+    const ttl = Math.ceil(milliseconds(info.config.duplicate_window) / 1000) + MARK_MARGIN_SECONDS;
+    const headers =
+      `NATS/1.0\r\n${CANCELLED}: true\r\nNats-Rollup: sub\r\nNats-TTL: ${ttl}s\r\n` +
+      `Nats-Expected-Last-Subject-Sequence: ${waiting.sequence}\r\n\r\n`;
+    let mark: PublishAck;
+    try {
+      const message = { subject: place, headers, payload: NO_PAYLOAD, deadlineMs, repeatable: true };
+      mark = await this.#publish(message, undefined);
+    } catch (error) {
+      if (isWrongLastSequence(jetStreamCode(error))) return undefined;
+      throw error;
+    }
+    const after = await this.#api.streamInfo(stream, call);
+    if (time > clockOf(after.ts)) return true;
+    return !(await this.#appears(
+      stream,
+      place,
+      { target: storedHeader(waiting, "Nats-Schedule-Target")!, mark },
+      deadlineMs,
+    ));
+  }
+
+  /** Whether NATS had begun already to put an event on its target, and does so after it was taken back. */
+  async #appears(
+    stream: string,
+    place: string,
+    { target, mark }: { readonly target: string; readonly mark: PublishAck },
+    deadlineMs: number,
+  ): Promise<boolean> {
+    const until = Math.min(deadlineMs, Date.now() + APPEARS_WITHIN_MS);
+    for (let after = mark.sequence; ;) {
+      const next = await this.#reader.firstAfter(stream, target, after, deadlineMs);
+      if (next !== undefined && storedHeader(next, "Nats-Scheduler") === place) return true;
+      if (next !== undefined) after = next.sequence;
+      else if (Date.now() >= until) return false;
+      else await new Promise<void>((wake) => setTimeout(wake, LOOK_MS));
+    }
+  }
+
+  async #publish(message: OutgoingMessage, lane: PublishLane | undefined): Promise<PublishAck> {
+    const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
+    this.#publisher.publish(message, { onStored: resolve, onFailed: reject }, lane);
+    return promise;
+  }
+
+  async #streamOf(subject: string, deadlineMs: number): Promise<string> {
+    const now = Date.now();
+    let known = this.#streams.get(subject);
+    if (known === undefined || known.until < now) {
+      if (this.#streams.size >= MAX_STREAMS_KNOWN) this.#streams.clear();
+      known = { stream: this.#reader.streamOf(subject, deadlineMs), until: now + STREAM_KNOWN_MS };
+      this.#streams.set(subject, known);
+      // Whoever asks next tries again.
+      known.stream.catch(() => this.#streams.delete(subject));
+    }
+    const stream = await known.stream;
+    if (stream === undefined) throw notBound(subject);
+    return stream;
+  }
+}
+
+/** When a waiting event appears, in milliseconds since the epoch; undefined where none waits. */
+function timeOf(message: StoredMessage): number | undefined {
+  const time = parseSchedule(storedHeader(message, "Nats-Schedule"));
+  return time === undefined ? undefined : time.seconds * 1000 + time.nanos / 1_000_000;
+}
+
+/** The clock of the stream's leader, which decides when it is time. */
+function clockOf(time: string | undefined): number {
+  return time === undefined ? Date.now() : Date.parse(time);
+}
+
+function notEnabled(stream: string, subject: string, cause: WindshiftError): WindshiftError {
+  const text = `deliver_at: stream ${JSON.stringify(stream)} does not allow it; ensure it with allow_scheduling`;
+  return new WindshiftError("NOT_ENABLED", text, { metadata: { stream, subject }, outcome: "not_stored", cause });
+}
