@@ -1,6 +1,8 @@
 /** The loads. Requests are encoded once and sent as bytes, so that the client costs as little as it can. */
 import { create, toBinary } from "@bufbuild/protobuf";
+import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
+import type { ClientDuplexStream } from "@grpc/grpc-js";
 import { type Event, PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { GetRequestSchema, SetRequestSchema } from "../../src/gen/windshift/state/v1alpha1/state_pb.ts";
 import { spawn } from "node:child_process";
@@ -47,6 +49,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     const one = { ...settings, concurrency: 1 };
     return closedLoop(server, one, async (client) => client.raw(`${EVENTS}PublishEvent`, request));
   },
+  "publish-stream": publishStream,
   "consume-ack-1": async (server, settings) => consume(server, settings, 1),
   "consume-ack-100": async (server, settings) => consume(server, settings, 100),
   "consume-batch-100": async (server, settings) => consume(server, settings, 100, 100),
@@ -87,6 +90,61 @@ function publishRequest(size: number): Uint8Array {
     create(PublishEventRequestSchema, { subject: "bench.event", data: payload(size) }),
   );
 }
+
+/** One call for each connection; an answer is known by its tag. */
+async function publishStream(server: ServerUnderTest, settings: Settings): Promise<Figures> {
+  await ensureStream(server.clients[0]!);
+  const event = publishRequest(settings.size);
+  const calls = new Map(server.clients.map((client) => [client, new TaggedCall(client)]));
+  try {
+    return await closedLoop(server, settings, async (client) => calls.get(client)!.publish(event));
+  } finally {
+    for (const call of calls.values()) call.end();
+  }
+}
+
+/** A `PublishStream` call, coded by hand. */
+class TaggedCall {
+  readonly #call: ClientDuplexStream<Uint8Array, Buffer>;
+  readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
+  #tag = 0;
+
+  constructor(client: Client) {
+    this.#call = client.grpc.makeBidiStreamRequest(
+      `${EVENTS}PublishStream`,
+      (bytes: Uint8Array) => Buffer.from(bytes),
+      (bytes) => bytes,
+    );
+    this.#call.on("data", (bytes: Buffer) => this.#answered(bytes));
+  }
+
+  async publish(event: Uint8Array): Promise<void> {
+    const answer = Promise.withResolvers<void>();
+    this.#tag += 1;
+    this.#waiting.set(this.#tag, answer);
+    this.#call.write(new BinaryWriter().uint32(TAG).uint64(this.#tag).uint32(EVENT).bytes(event).finish());
+    return answer.promise;
+  }
+
+  end(): void {
+    this.#call.end();
+  }
+
+  #answered(bytes: Buffer): void {
+    const reader = new BinaryReader(bytes);
+    reader.uint32();
+    const tag = Number(reader.uint64());
+    const answer = this.#waiting.get(tag)!;
+    this.#waiting.delete(tag);
+    if (reader.uint32() === ID) answer.resolve();
+    else answer.reject(new Error("an event was refused"));
+  }
+}
+
+/** Fields of its messages, with their wire types: tag, event; id of an answer. */
+const TAG = 8;
+const EVENT = 18;
+const ID = 16;
 
 function setRequests(size: number): Uint8Array[] {
   const value = payload(size);
