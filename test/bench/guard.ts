@@ -66,7 +66,9 @@ export async function runGuard(seconds: number): Promise<void> {
     contestants.push({ name, server, connections, micros: [] });
   }
   for (let round = 0; round <= ROUNDS; round++) {
-    for (const { server, connections, micros } of contestants) {
+    // Nobody is always the first.
+    const turns = contestants.map((_, n) => contestants[(n + round) % contestants.length]!);
+    for (const { server, connections, micros } of turns) {
       const levels = await keepInFlight(server, connections, IN_FLIGHT, seconds / ROUNDS);
       // The first one warms up.
       if (round > 0) micros.push(levels.cpuMicros / levels.operations);
