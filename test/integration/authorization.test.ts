@@ -4,7 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test as base } from "vitest";
 import { createToken } from "../../src/auth/tokens.ts";
-import { GetEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import {
+  GetEventRequestSchema,
+  PublishEventsRequestSchema,
+} from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS, methodPaths } from "../../src/rpc.ts";
 import { type CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
 import { AUDIENCE, ISSUER, SigningKey, jwks } from "../support/issuer.ts";
@@ -80,11 +83,15 @@ describe("a caller whom no rule allows anything", () => {
     for (const [name, method] of Object.entries(METHODS)) {
       for (const path of methodPaths(method)) {
         const end = await endOf(windshift.client, path, REQUESTS[name as keyof typeof METHODS], bearer(alice));
-        // What is not served yet is refused to everybody.
-        if (end !== "UNIMPLEMENTED" && end !== "UNKNOWN_METHOD")
-          expect([path, end]).toEqual([path, "PERMISSION_DENIED"]);
+        expect([path, end]).toEqual([path, "PERMISSION_DENIED"]);
       }
     }
+    const together = encode(PublishEventsRequestSchema, {
+      events: [{ subject: "all.a", data: textValue("denied") }],
+      atomic: true,
+    });
+    const [path] = methodPaths(METHODS.publishEvents);
+    expect(await endOf(windshift.client, path!, together, bearer(alice))).toBe("PERMISSION_DENIED");
     const subscription = await owner.subscribe("all", "there");
     expect(textOf((await subscription.event()).data)).toBe("kept");
     await subscription.cancel();

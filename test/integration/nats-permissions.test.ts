@@ -2,16 +2,22 @@
 import { readFileSync } from "node:fs";
 import { connect } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
+import {
+  CancelScheduledEventRequestSchema,
+  PublishEventsRequestSchema,
+} from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS, methodPaths } from "../../src/rpc.ts";
 import { type Client, failure, textOf, textValue } from "../support/client.ts";
 import { section } from "../support/markdown.ts";
-import { REQUESTS, endOf } from "../support/requests.ts";
+import { REQUESTS, encode, endOf } from "../support/requests.ts";
 import { startNats } from "../support/nats.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const DOCUMENT = readFileSync(new URL("../../docs/security.md", import.meta.url), "utf8");
 /** With the subjects of these tests. */
-const PERMISSIONS = section(DOCUMENT, "nats-permissions").split("```")[1]!.replace(`"orders.>"`, `"orders.>", "all.>"`);
+const PERMISSIONS = section(DOCUMENT, "nats-permissions")
+  .split("```")[1]!
+  .replace(`"orders.>"`, `"orders.>", "more.>", "all.>"`);
 const WINDSHIFT = { user: "windshift", pass: "s3cret" };
 const CONFIG = `
 accounts { shop {
@@ -31,6 +37,7 @@ test("the documented permissions are enough for every call of the contract", asy
   const { client } = windshift;
   await useEvents(client);
   await useState(client);
+  await useAdditions(client);
   await client.ensureStream({ name: "all", source: { case: "subjects", value: { subjects: ["all.>"] } } });
   await client.ensureConsumer({ stream: "all", name: "there", subjects: ["all.>"] });
   for (const [name, method] of Object.entries(METHODS)) {
@@ -80,6 +87,32 @@ async function useEvents(client: Client): Promise<void> {
   await subscription.ackNow(id);
   await client.deleteConsumer({ stream: "orders", id: "billing" });
   expect(await subscription.ended).toMatchObject({ reason: "CONSUMER_NOT_FOUND" });
+}
+
+/** What goes to subjects of the server's own: dead letters and schedules. */
+async function useAdditions(client: Client): Promise<void> {
+  const source = { case: "subjects" as const, value: { subjects: ["more.>"] } };
+  await client.ensureStream({ name: "more", source, allowScheduling: true, allowAtomic: true, allowTimeToLive: true });
+  const id = await client.publish("more.a");
+  const inAnHour = { seconds: BigInt(Math.floor(Date.now() / 1000) + 3600), nanos: 0 };
+  await client.publish("more.later", "later", { deliverAt: inAnHour, idempotencyKey: "later" });
+  const [cancel, publish] = [METHODS.cancelScheduledEvent, METHODS.publishEvents].map((each) => methodPaths(each)[0]!);
+  const key = encode(CancelScheduledEventRequestSchema, { stream: "more", idempotencyKey: "later" });
+  expect(await endOf(client, cancel!, key)).toBe("OK");
+  const events = ["a", "b"].map((each) => ({ subject: `more.${each}`, data: textValue(each) }));
+  expect(await endOf(client, publish!, encode(PublishEventsRequestSchema, { events, atomic: true }))).toBe("OK");
+  await client.ensureConsumer({
+    stream: "more",
+    name: "strict",
+    subjects: ["more.a"],
+    from: { pointer: { case: "start", value: true } },
+    deliveryPolicy: { deadLetter: {} },
+  });
+  const subscription = await client.subscribe("more", "strict", 1n);
+  await subscription.event();
+  subscription.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect((await subscription.confirmation()).ids).toEqual([id]);
+  await subscription.cancel();
 }
 
 async function useState(client: Client): Promise<void> {
