@@ -99,7 +99,7 @@ async function publishStream(server: ServerUnderTest, settings: Settings): Promi
   try {
     return await closedLoop(server, settings, async (client) => calls.get(client)!.publish(event));
   } finally {
-    for (const call of calls.values()) call.end();
+    await Promise.all([...calls.values()].map(async (call) => call.end()));
   }
 }
 
@@ -126,8 +126,9 @@ class TaggedCall {
     return answer.promise;
   }
 
-  end(): void {
+  async end(): Promise<void> {
     this.#call.end();
+    await once(this.#call, "status");
   }
 
   #answered(bytes: Buffer): void {
