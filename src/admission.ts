@@ -24,15 +24,9 @@ export async function openAdmission({ auth, auditLog, principalLimits }: Config,
   const audit = new Audit(auditLog === undefined ? undefined : usable("AUDIT_LOG", auditLog, openAuditLog));
   const keys = auth.jwt === undefined ? undefined : stack.use(await openKeys(auth.jwt.keys, logger));
   const { tokensFile, policyFile, certificateName } = auth;
-  const authenticator = new Authenticator({
-    tokens: tokensFile === undefined ? undefined : usable("AUTH_TOKENS_FILE", tokensFile, readTokens),
-    jwt: auth.jwt === undefined ? undefined : new JwtVerifier(auth.jwt, keys!),
-    certificateName,
-  });
-  const guard = stack.use(new Guard({ authenticator, allowances: new Allowances(principalLimits), audit }));
-  if (policyFile !== undefined) guard.usePolicy(usable("AUTH_POLICY_FILE", policyFile, readPolicy));
   const follow = (path: string, what: string, take: () => object): unknown =>
     stack.use(followFile(path, what, take, audit, logger));
+  // Watched before they are read: no change is missed.
   if (tokensFile !== undefined) {
     follow(tokensFile, "the file of tokens", () => {
       const tokens = readTokens(tokensFile);
@@ -47,6 +41,13 @@ export async function openAdmission({ auth, auditLog, principalLimits }: Config,
       return { rules: policy.size };
     });
   }
+  const authenticator = new Authenticator({
+    tokens: tokensFile === undefined ? undefined : usable("AUTH_TOKENS_FILE", tokensFile, readTokens),
+    jwt: auth.jwt === undefined ? undefined : new JwtVerifier(auth.jwt, keys!),
+    certificateName,
+  });
+  const guard = stack.use(new Guard({ authenticator, allowances: new Allowances(principalLimits), audit }));
+  if (policyFile !== undefined) guard.usePolicy(usable("AUTH_POLICY_FILE", policyFile, readPolicy));
   if (keys !== undefined) {
     keys.onChange = () => {
       audit.changed("the keys of JWTs");

@@ -98,6 +98,8 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const domainState = new State(shared);
   const admin = new Admin({ api, reader, open, deadLetters: events.deadLetters, logger });
 
+  // Watched before they are read: no change is missed.
+  if (config.grpc.tls !== undefined) stack.use(renewTls(config.grpc.tls, (tls) => engine.renewTls(tls), logger));
   const engine = createEngine(config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
     onRefused: refusalReport(logger, metrics),
@@ -138,7 +140,6 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
     await watchNats(connection, api, publisher, metrics, (serving) => health.setServing(serving && !state.isDraining)),
   );
   const grpcPort = await listening("GRPC", config.grpc, () => engine.listen());
-  if (config.grpc.tls !== undefined) stack.use(renewTls(config.grpc.tls, engine, logger));
   stack.defer(() => engine.close());
   stack.defer(async () => {
     state.isDraining = true;
@@ -243,10 +244,10 @@ function firstTls(files: TlsFiles): EngineTls {
 }
 
 /** Certificates live shorter than servers. */
-function renewTls(files: TlsFiles, engine: Engine, logger: Logger): Disposable {
+function renewTls(files: TlsFiles, renew: (tls: EngineTls) => void, logger: Logger): Disposable {
   return watchTls(files, {
     onRenewed: (tls) => {
-      engine.renewTls(tls);
+      renew(tls);
       logger.info({ validTo: new X509Certificate(tls.cert).validTo }, "took over the renewed TLS files");
     },
     onFault: (error) =>

@@ -9,8 +9,8 @@ import { stat } from "node:fs/promises";
 const LOOK_INTERVAL_MS = 1_000;
 
 /**
- * Calls `onChange` after one of the files changed, came or went. What is read by whoever calls this right before or after
- * is never older than what is watched from. Disposing it ends the watch.
+ * Calls `onChange` after one of the files changed, came or went since this was called: whoever reads them calls it first.
+ * Disposing it ends the watch.
  */
 export function watchFiles(
   paths: readonly string[],

@@ -225,6 +225,27 @@ describe("a server with JWTs", () => {
     expect(JSON.stringify(windshift.log)).not.toContain(strangers[0]!.split(".")[2]);
   });
 
+  test("lets a stream wait until its credential is proved, and then has all that it sent", async ({ nats }) => {
+    const key = await SigningKey.make();
+    await using keys = await startKeyServer(jwks(key));
+    await using windshift = await start(nats, keys);
+    const known = windshift.connect(undefined, bearer(await key.sign()));
+    await known.ensureStream({ name: "fresh", source: { case: "subjects", value: { subjects: ["fresh.>"] } } });
+    await known.ensureConsumer({ stream: "fresh", name: "c", subjects: ["fresh.>"] });
+    for (const jti of ["1", "2", "3"]) {
+      const metadata = bearer(await key.sign({ claims: { jti } }));
+      const call = windshift.client.events({ metadata });
+      call.send({ case: "subscribe", value: { stream: "fresh", consumer: "c" } });
+      call.ack(1n);
+      call.ack(2n);
+      expect((await call.next()).response.case).toBe("subscribed");
+      for (const id of [1n, 2n]) expect((await call.confirmation()).invalidIds).toEqual([id]);
+      expect(await call.finish()).toBeUndefined();
+      const reflection = bearer(await key.sign({ claims: { jti: `${jti} again` } }));
+      expect(await endOf(windshift.client, REFLECTION[0]!, reflection)).toMatchObject({ status: "OK" });
+    }
+  });
+
   test("ends a subscription when its credential does", async ({ nats }) => {
     const key = await SigningKey.make();
     await using keys = await startKeyServer(jwks(key));

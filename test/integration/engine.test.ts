@@ -870,6 +870,13 @@ describe("TLS", () => {
     peer.destroy();
   });
 
+  test("keys that are renewed before it listens are those that it begins with", async ({ skip }) => {
+    const [before, after] = [selfSigned(), selfSigned()];
+    if (before === undefined || after === undefined) return skip("there is no openssl to make a certificate with");
+    const { port } = await start({ tls: before }, (engine) => engine.renewTls(after));
+    expect(await echo(connect(port, credentials.createSsl(after.cert)))).toBe("hello");
+  });
+
   test("to renew keys of a server without any changes nothing", async () => {
     const { engine, port } = await start();
     engine.renewTls({ cert: Buffer.of(), key: Buffer.of() });

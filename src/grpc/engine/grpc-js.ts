@@ -65,11 +65,13 @@ export class GrpcJsEngine implements Engine {
   readonly #server: Server;
   readonly #budget: UnreadBudget;
   readonly #shared: Shared;
+  #tls: EngineTls | undefined;
 
   constructor(options: EngineOptions) {
     // The library would write to standard error, beside our own errors that say the same.
     setLogVerbosity(logVerbosity.NONE);
     this.#options = options;
+    this.#tls = options.tls;
     this.#budget = new UnreadBudget(options.maxUnreadBytes);
     this.#shared = { budget: this.#budget, onUnread: options.onUnread };
     this.#server = new Server({
@@ -122,6 +124,8 @@ export class GrpcJsEngine implements Engine {
   }
 
   renewTls(tls: EngineTls): void {
+    if (this.#tls === undefined) return;
+    this.#tls = tls;
     const context = { cert: tls.cert, key: tls.key, ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }) };
     for (const server of this.#http2Servers().keys()) if (server instanceof TlsServer) server.setSecureContext(context);
   }
@@ -186,7 +190,7 @@ export class GrpcJsEngine implements Engine {
   }
 
   #credentials(): ServerCredentials {
-    const { tls } = this.#options;
+    const tls = this.#tls;
     if (tls === undefined) return ServerCredentials.createInsecure();
     const pair = { cert_chain: tls.cert, private_key: tls.key };
     const made = ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
