@@ -771,7 +771,8 @@ describe("bytes that are no such message", () => {
   test("fields that nobody knows are ignored", async ({ client }) => {
     const stream = await ensureStream(client);
     const subject = Buffer.from(`${stream}.a`);
-    const unknown = [0xa0, 0x06, 0x01, 0xaa, 0x06, 0x01, 0x00, 0xfb, 0x07, 0xfc, 0x07];
+    // Fields 1000 (a number), 1001 (a byte) and 127 (a group).
+    const unknown = [0xc0, 0x3e, 0x01, 0xca, 0x3e, 0x01, 0x00, 0xfb, 0x07, 0xfc, 0x07];
     const request = Buffer.from([0x0a, subject.length, ...subject, 0x12, 0x00, ...unknown]);
     await client.raw(`${EVENTS}PublishEvent`, request);
   });
