@@ -87,6 +87,9 @@ async function serve(): Promise<number> {
 function limitHeap(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
   setFlagsFromString("--heap-growing-percent=100");
+  // What survived while code was young, V8 goes on to make among the old objects: with 64 calls in flight a tenth of all,
+  // which nothing but collections of the whole heap frees. Without it a publish takes a sixth less.
+  setFlagsFromString("--no-allocation-site-pretenuring");
 }
 
 /** Resolves with the first signal to stop; a second one ends the process at once. */

@@ -85,6 +85,19 @@ describe("a start", () => {
     expect(daemon.stderr).toBe("");
   });
 
+  test("under load makes no new objects among the old ones", async ({ dataDir }) => {
+    const nodeArgs = ["--trace-pretenuring-statistics", "--max-semi-space-size=1"];
+    await using daemon = spawnDaemon({ nodeArgs, env: { NATS_DATA_DIR: dataDir } });
+    const { grpc } = await daemon.serving();
+    using client = new DisposableClient(grpc);
+    await client.ensureStream(STREAM);
+    const { length } = daemon.stdout;
+    for (let burst = 0; burst < 20; burst++) {
+      await Promise.all(Array.from({ length: 100 }, async () => client.publish("orders.a")));
+    }
+    expect(daemon.stdout.slice(length)).not.toContain("pretenuring");
+  });
+
   test("with wrong variables tells all of them in one message", async () => {
     const env = { GRPC_PORT: "http", SHUTDOWN_GRACE: "-1s", NATS_URL: "", LOG_LEVEL: "loud" };
     await using daemon = spawnDaemon({ env });
