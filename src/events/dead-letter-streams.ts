@@ -36,6 +36,11 @@ export function letterSubject(stream: string, consumer: string, id: bigint): str
   return `${DEAD_LETTERS}.${stream}.${consumer}.${id}`;
 }
 
+/** True for the subject of such a mark. */
+export function isMarkSubject(subject: string): boolean {
+  return subject.endsWith(MARK) && subject.startsWith(`${DEAD_LETTERS}.`);
+}
+
 /** The subject of the mark that a replay leaves beside a letter. */
 export function markSubject(stream: string, consumer: string, id: bigint): string {
   return letterSubject(stream, consumer, id) + MARK;

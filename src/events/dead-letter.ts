@@ -1,7 +1,7 @@
 /**
  * The stored format of a dead letter: an event that was given up, as the stream for dead letters has it. Payload and headers
- * are the event's own, without those of NATS: copied, they would be orders to the other stream. What happened to it is in
- * `WS-Dead-Letter-*`.
+ * are the event's own, without those of NATS: copied, they would be orders to the other stream; and without the mark of a
+ * replay, which would hide the letter. What happened to it is in `WS-Dead-Letter-*`.
  *
  * A replay turns these into `WS-Dead-Letter-1-*` and so on, one number for each time that the event was given up before: they
  * travel with the new event, and from it into its next letter. Replaying is no loop without end: the last rounds are kept.
@@ -60,7 +60,8 @@ const HISTORY_FIELDS = ["Id", "Attempts", "Cause", "Reason", "Time"] as const;
 
 /** The header block of a letter. `headers` are the event's, as they are stored. */
 export function encodeLetter(headers: Buffer | undefined, origin: DeadLetterOrigin): string {
-  const lines = copiedLines(headers, (name) => !CURRENT.test(name));
+  // The letter of a replayed event is for everybody who reads letters.
+  const lines = copiedLines(headers, (name) => !CURRENT.test(name) && !REPLAY.test(name));
   const { idempotencyKey } = decodeHeaders({ headers });
   const fields: [string, string | undefined][] = [
     ["Stream", origin.stream],

@@ -27,9 +27,9 @@ import { checkUsable, filtersOf } from "./consumers.ts";
 import { type DeliveryPolicy, backoffNanoseconds, isLastAttempt } from "./delivery-policy.ts";
 import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
 import { Failures, type FailuresContext } from "./failures.ts";
+import { isHiddenSubject } from "./hidden.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
 import type { PolicyWatch, WatchedPolicy } from "./policy-watch.ts";
-import { isScheduleSubject } from "./schedule.ts";
 import type { OpenSubscription, OpenSubscriptions } from "./open-subscriptions.ts";
 import { StatusReporter, type SubscriptionStatus } from "./status.ts";
 
@@ -432,7 +432,7 @@ export class Subscription implements OpenSubscription {
   }
 
   #onMessage(message: NatsMessage, now: number): void {
-    if (isScheduleSubject(message.subject)) {
+    if (isHiddenSubject(message.subject)) {
       this.#skip(message);
       return;
     }
@@ -509,7 +509,7 @@ export class Subscription implements OpenSubscription {
     return promise;
   }
 
-  /** Nobody sees an event that waits for its time, nor a replay for another consumer. If NATS does not hear of it, it comes again, and goes again. */
+  /** Nobody sees an event that waits for its time, the mark of a replay, nor a replay for another consumer. If NATS does not hear of it, it comes again, and goes again. */
   #skip(message: NatsMessage): void {
     this.#connection.publish(message.reply, "", ACK);
     this.#reporter?.delivered(waitingBehind(message.reply));

@@ -226,6 +226,38 @@ describe("a replayed event", () => {
   });
 });
 
+test("the letter of a replayed event is read and delivered like others, and the mark of a replay is not", async ({
+  client,
+  natsClient,
+  letters,
+}) => {
+  const stream = await createStream(client);
+  const call = await client.subscribe(stream, "c");
+  for (let round = 0; round < 2; round++) {
+    if (round === 0) await client.publish(`${stream}.a`, "bad");
+    else await letters.replay(stream, "c", "all", {}, CALL);
+    const { id } = await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true } });
+    await call.confirmation();
+  }
+  await call.cancel();
+  await jetstream(natsClient).publish(`dead-letters.${stream}.c.1-replay`, "{}");
+  await writeLetters(natsClient, stream, [99n]);
+  const name = `${stream}-dead-letters`;
+  const from = { pointer: { case: "start" as const, value: true } };
+  await client.ensureConsumer({ stream: name, name: "reader", subjects: ["dead-letters.>"], from });
+  const reader = await client.subscribe(name, "reader");
+  const delivered = (await reader.take(2)).map(({ subject }) => subject);
+  await reader.cancel();
+  const read: string[] = [];
+  for await (const { response } of client.readEvents({ stream: name })) {
+    if (response.case === "event") read.push(response.value.subject);
+  }
+  expect(read).toHaveLength(2);
+  expect(read[1]).toBe(`dead-letters.${stream}.c.99`);
+  expect(delivered).toEqual(read);
+});
+
 describe("deleted letters", () => {
   test("are gone, and so are their events for the consumer", async ({ client, jsm, natsClient, letters }) => {
     const stream = await createStream(client);

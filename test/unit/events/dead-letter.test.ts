@@ -22,6 +22,13 @@ const message = (headers: string) => ({
   payload: Buffer.from([0, 255, 1]),
 });
 
+test("the letter of a replayed event has nothing of that replay but the key", () => {
+  const headers = block("WS-Idempotency-Key: key", "Nats-Msg-Id: replay", "WS-Replay-Consumer: a/b", "WS-Replay-Id: 3");
+  const lines = linesOf(encodeLetter(headers, ORIGIN));
+  expect(lines.filter((line) => /replay/i.test(line))).toEqual([]);
+  expect(lines).toContain("WS-Dead-Letter-Idempotency-Key: key");
+});
+
 test("a letter has the event's headers but those of NATS, and what happened", () => {
   const headers = block(
     "WS-Data-Type: a.B",
