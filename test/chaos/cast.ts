@@ -9,6 +9,9 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
       { kind: "publisher", pauseMs: 15, retries: true },
       { kind: "publisher", pauseMs: 15, retries: true },
       { kind: "publisher", pauseMs: 40, retries: false },
+      { kind: "stream_publisher", pauseMs: 20 },
+      { kind: "batcher", pauseMs: 150 },
+      { kind: "scheduler", pauseMs: 100 },
       { kind: "state", keys: 2, pauseMs: 25 },
       { kind: "state", keys: 2, pauseMs: 25 },
       { kind: "state", keys: 2, pauseMs: 25 },
@@ -24,6 +27,8 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
       { kind: "subscriber", style: "in_batches", consumer: "audit", window: 50 },
       { kind: "subscriber", style: "one_by_one", consumer: "", window: 20, statusUpdates: true },
       { kind: "subscriber", style: "in_batches", consumer: "work", window: 50, maxBytes: 1_000 },
+      { kind: "subscriber", style: "failing", consumer: "letters", window: 30 },
+      { kind: "reader" },
       // With its likes in the other process: on every server somebody holds events for long.
       { kind: "subscriber", style: "pinging", consumer: "work", window: 3 },
     ],
@@ -36,6 +41,8 @@ export const CAST: readonly { readonly name: string; readonly actors: readonly A
       { kind: "subscriber", style: "unruly", consumer: "work", window: 8 },
       { kind: "subscriber", style: "leaving", consumer: "work", window: 4 },
       { kind: "subscriber", style: "in_batches", consumer: "audit", window: 3, statusUpdates: true },
+      { kind: "subscriber", style: "failing", consumer: "letters", window: 30 },
+      { kind: "reader" },
     ],
   },
 ];

@@ -4,9 +4,12 @@ import { checkDeliveries } from "./checks/deliveries.ts";
 import type { Evidence, Violation } from "./checks/evidence.ts";
 import { checkDrain } from "./checks/drain.ts";
 import { checkLife } from "./checks/life.ts";
+import { checkLetters } from "./checks/letters.ts";
 import { checkPublishes } from "./checks/publishes.ts";
+import { checkReads } from "./checks/reads.ts";
 import { checkResume } from "./checks/resume.ts";
 import { checkRolling } from "./checks/rolling.ts";
+import { checkSchedules } from "./checks/schedules.ts";
 import { checkSettlements } from "./checks/settlements.ts";
 import { checkState } from "./checks/state.ts";
 import { checkStatus } from "./checks/status.ts";
@@ -22,6 +25,9 @@ const CHECKS = [
   checkRolling,
   checkStatus,
   checkState,
+  checkLetters,
+  checkSchedules,
+  checkReads,
 ];
 
 /** Everything that broke a promise. */

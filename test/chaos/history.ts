@@ -68,6 +68,19 @@ export type Happening =
       readonly value?: string | undefined;
       readonly error?: Failure;
     }
+  /** Events that are published together, all or none. */
+  | { readonly e: "batch"; readonly by: string; readonly keys: readonly string[] }
+  /** An event that is to appear at a time: in milliseconds since the epoch, and on the clock of the histories. */
+  | { readonly e: "schedule"; readonly by: string; readonly key: string; readonly dueMs: number; readonly dueT: number }
+  | { readonly e: "scheduled"; readonly by: string; readonly key: string }
+  | ({ readonly e: "schedule_failed"; readonly by: string; readonly key: string } & Failure)
+  | { readonly e: "cancel"; readonly by: string; readonly key: string }
+  | { readonly e: "cancel_done"; readonly by: string; readonly key: string; readonly cancelled?: boolean }
+  /** A call that reads the main stream from an id on; those of one reader follow each other. */
+  | { readonly e: "read"; readonly reader: string; readonly from: number; readonly server: number }
+  | { readonly e: "read_event"; readonly reader: string; readonly id: number; readonly text: string }
+  /** A call that was to go on, or to end with OK and all its answers, was ended by its server. */
+  | ({ readonly e: "call_end"; readonly what: string; readonly by: string } & Partial<Failure>)
   | { readonly e: "slow"; readonly what: string; readonly ms: number }
   | { readonly e: "client"; readonly phase: "started" | "stopped" };
 

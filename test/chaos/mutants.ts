@@ -229,6 +229,53 @@ export const MUTANTS = {
     forMs: 25_000,
     finds: ["linearizable"],
   },
+  letter_assumed: {
+    what: "an event is settled although its letter was refused",
+    file: "events/dead-letter-writer.ts",
+    edits: [
+      [
+        '      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") throw error;',
+        '      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") return "stored";',
+      ],
+    ],
+    fault: "letters_full",
+    forMs: 4_000,
+    finds: ["letters"],
+  },
+  rejects_unpaced: {
+    what: "rejects without a delay are delivered again at once, whatever the policy says",
+    file: "events/subscription.ts",
+    edits: [
+      [
+        "      const backoff = rejection.delayMs === undefined ? backoffNanoseconds(policy, event.attempt) : 0;",
+        "      const backoff = rejection.delayMs === undefined ? backoffNanoseconds(policy, event.attempt) * 0 : 0;",
+      ],
+    ],
+    finds: ["letters"],
+  },
+  attempts_unlimited: {
+    what: "an event whose attempts are used up is delivered once more",
+    file: "events/subscription.ts",
+    edits: [
+      [
+        "policy.maxAttempts > 0 && event.attempt > policy.maxAttempts)",
+        "policy.maxAttempts > 0 && event.attempt > policy.maxAttempts + 1)",
+      ],
+    ],
+    finds: ["letters"],
+  },
+  reader_skips: {
+    what: "a reading that begins anew leaves out an event",
+    file: "nats/consumer-walk.ts",
+    edits: [["        opt_start_seq: this.#from,", "        opt_start_seq: this.#from + 1,"]],
+    finds: ["reads"],
+  },
+  scheduled_early: {
+    what: "a scheduled event appears half a second too early",
+    file: "events/schedule.ts",
+    edits: [["  return AT + at;", "  return AT + new Date(Date.parse(at) - 500).toISOString();"]],
+    finds: ["schedules"],
+  },
 } as const satisfies Record<string, Mutant>;
 
 /** Name of a mutant. */

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { check } from "./checker.ts";
 import type { ConsumerEnd, Evidence, Violation } from "./checks/evidence.ts";
 import { resumptions } from "./checks/resume.ts";
-import { AUDIT_LIMIT, CONSUMERS, SCENE, Topology } from "./cluster/topology.ts";
+import { AUDIT_LIMIT, CONSUMERS, LETTERS, SCENE, Topology } from "./cluster/topology.ts";
 import { FAULTS } from "./faults.ts";
 import type { FaultRecord, Running } from "./faults/fault.ts";
 import { clock, note, readHistories } from "./history.ts";
@@ -47,6 +47,7 @@ export interface Outcome {
 export const SOURCES = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 const REST_LIMIT_MS = 40_000;
+const SCHEDULES_LIMIT_MS = 10_000;
 const QUIET_LIMIT_MS = 12_000;
 
 /** Runs a round. Rejects when the machinery itself fails, never for a broken promise. */
@@ -91,14 +92,25 @@ export async function runRound(round: Round): Promise<Outcome> {
   note(folder, "eye.json", { leaderships, lags });
   let undecided = 0;
   const onUndecided = (): void => void (undecided += 1);
-  const evidence: Evidence = { entries, faults, stored, consumers, nodes: size.nodes, leaderships, lags, onUndecided };
+  const letters = round.command === undefined ? await topology.admin.letters(SCENE.stream) : undefined;
+  const evidence: Evidence = {
+    entries,
+    faults,
+    stored,
+    letters,
+    consumers,
+    nodes: size.nodes,
+    leaderships,
+    lags,
+    onUndecided,
+  };
   violations.push(...check(evidence));
   const resumed = resumptions(evidence).map(({ ms }) => ms);
   const counts: Record<string, number> = { stored: stored.length, resumed: resumed.length };
   counts["keys undecided"] = undecided;
   counts["slowest resume in ms"] = Math.round(Math.max(0, ...resumed));
   for (const { e } of entries) counts[e] = (counts[e] ?? 0) + 1;
-  note(folder, "stored.json", { stored, consumers, healedAt });
+  note(folder, "stored.json", { stored, letters, consumers, healedAt });
   return { seed: round.seed, folder, faults, skipped, violations, counts };
 }
 
@@ -183,7 +195,14 @@ async function rest({ admin }: Topology): Promise<ConsumerEnd[]> {
         return { consumer, pending: info.num_pending, unsettled: info.num_ack_pending, ...limit };
       }),
     );
-    const isDone = ends.every(({ pending, unsettled }) => pending === 0 && unsettled === 0);
+    const { num_pending, num_ack_pending } = await admin.insist(async (jsm) =>
+      jsm.consumers.info(SCENE.stream, LETTERS.consumer),
+    );
+    // What was due while the stream was full may wait for another leader.
+    const scheduled =
+      performance.now() > end - REST_LIMIT_MS + SCHEDULES_LIMIT_MS ? 0 : await admin.schedules(SCENE.stream);
+    const left = num_pending + num_ack_pending + scheduled;
+    const isDone = left === 0 && ends.every(({ pending, unsettled }) => pending === 0 && unsettled === 0);
     if (isDone || performance.now() > end) return ends;
     await delay(200);
   }

@@ -4,9 +4,13 @@
  */
 import { runAbuser, type Abuse } from "./clients/abusers.ts";
 import type { Scene, Setting } from "./clients/actor.ts";
+import { runBatcher } from "./clients/batcher.ts";
 import { runPublisher } from "./clients/publisher.ts";
+import { runReader } from "./clients/reader.ts";
+import { runScheduler } from "./clients/scheduler.ts";
 import { runStateWorker } from "./clients/state-worker.ts";
-import { inBatches, leaving, oneByOne, pinging, rejecting, unruly } from "./clients/styles.ts";
+import { runStreamPublisher } from "./clients/stream-publisher.ts";
+import { failing, inBatches, leaving, oneByOne, pinging, rejecting, unruly } from "./clients/styles.ts";
 import { type SubscriberStyle, runSubscriber } from "./clients/subscriber.ts";
 import { History } from "./history.ts";
 import { Random } from "./random.ts";
@@ -24,11 +28,13 @@ export interface Orders {
 /** One actor of a process. */
 export type Actor =
   | { readonly kind: "publisher"; readonly pauseMs: number; readonly retries: boolean }
+  | { readonly kind: "stream_publisher" | "batcher" | "scheduler"; readonly pauseMs: number }
+  | { readonly kind: "reader" }
   | { readonly kind: "state"; readonly keys: number; readonly pauseMs: number }
   | { readonly kind: "abuser"; readonly abuse: Abuse }
   | {
       readonly kind: "subscriber";
-      readonly style: "one_by_one" | "in_batches" | "rejecting" | "pinging" | "unruly" | "leaving";
+      readonly style: "one_by_one" | "in_batches" | "rejecting" | "pinging" | "unruly" | "leaving" | "failing";
       readonly consumer: string;
       readonly window: number;
       readonly maxBytes?: number;
@@ -64,7 +70,7 @@ for (const [index, actor] of orders.actors.entries()) {
     quiet: quiet.signal,
     stop: stop.signal,
   };
-  (actor.kind === "subscriber" ? others : makers).push(run(actor, setting));
+  (actor.kind === "subscriber" || actor.kind === "reader" ? others : makers).push(run(actor, setting));
 }
 process.send?.("started");
 await Promise.all(makers);
@@ -77,6 +83,14 @@ async function run(actor: Actor, setting: Setting): Promise<void> {
   switch (actor.kind) {
     case "publisher":
       return runPublisher(setting, actor);
+    case "stream_publisher":
+      return runStreamPublisher(setting, actor.pauseMs);
+    case "batcher":
+      return runBatcher(setting, actor.pauseMs);
+    case "scheduler":
+      return runScheduler(setting, actor.pauseMs);
+    case "reader":
+      return runReader(setting);
     case "state":
       return runStateWorker(setting, actor.keys, actor.pauseMs);
     case "abuser":
@@ -99,6 +113,8 @@ function styleOf(actor: Extract<Actor, { kind: "subscriber" }>, { random, scene 
       return pinging(consumer, window, scene.timeoutMs);
     case "unruly":
       return unruly(consumer, window, scene.timeoutMs, random);
+    case "failing":
+      return failing(consumer, window);
     case "leaving":
       return leaving(consumer, window, random);
   }

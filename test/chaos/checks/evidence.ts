@@ -1,5 +1,5 @@
 /** What is judged, and what the judges share. */
-import type { Stored } from "../cluster/admin.ts";
+import type { Letter, Stored } from "../cluster/admin.ts";
 import type { Lag, Leadership } from "../cluster/eye.ts";
 import type { Effect, FaultRecord } from "../faults/fault.ts";
 import type { Entry } from "../history.ts";
@@ -28,6 +28,8 @@ export interface Evidence {
   /** What the main stream held in the end. */
   readonly stored: readonly Stored[];
   readonly consumers: readonly ConsumerEnd[];
+  /** What the dead-letter stream held in the end. */
+  readonly letters?: readonly Letter[] | undefined;
   /** Nodes of NATS; 3 unless given. */
   readonly nodes?: number | undefined;
   /** Who led which consumer when, as the suite's own eye saw it. */

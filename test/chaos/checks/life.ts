@@ -15,6 +15,7 @@ export function checkLife(evidence: Evidence): Violation[] {
   for (const entry of evidence.entries) {
     if (entry.e === "slow") add("slow", `${entry.what} took ${entry.ms} ms at ${at(evidence, entry.t)}`);
     if (entry.e === "ended" && entry.by === "server") judgeEnd(entry);
+    if (entry.e === "call_end") judgeCall(entry);
     if (entry.e === "publish_failed" || (entry.e === "state_done" && entry.error !== undefined)) {
       const failure = entry.e === "publish_failed" ? entry : entry.error!;
       const isCalm =
@@ -32,6 +33,19 @@ export function checkLife(evidence: Evidence): Violation[] {
     }
   }
   return violations;
+
+  /** Reads and publish streams: their servers end them when they leave, and otherwise never. */
+  function judgeCall({ what, by, code, reason, text, t }: Of<"call_end">): void {
+    const mayFail = excused(evidence, "ends", t, t, ENDS_LINGER_MS) || !hadItsTurn(evidence, t - CALL_MS, t);
+    // A read that begins is a call like others.
+    const isOpening = evidence.faults.some(({ start, end }) => start <= t && end + CALM_AFTER_MS >= t);
+    if (code === "UNAVAILABLE" && (mayFail || isOpening)) return;
+    if (code === "CANCELLED" && mayFail) return;
+    add(
+      "ended",
+      `${what} of ${by} ended at ${at(evidence, t)} without a cause: ${code ?? "OK"} ${reason ?? ""} (${text ?? ""})`,
+    );
+  }
 
   function judgeEnd(entry: Of<"ended">): void {
     const wasOpen = evidence.entries.some((other) => other.e === "subscribed" && other.sub === entry.sub);

@@ -22,6 +22,15 @@ export function checkPublishes(evidence: Evidence): Violation[] {
     if (entry.e === "publish") {
       attempted.add(entry.key);
       open.set(entry.key, (open.get(entry.key) ?? 0) + 1);
+    } else if (entry.e === "schedule") {
+      // What becomes of it is another check's business.
+      attempted.add(entry.key);
+      mayBeStored.add(entry.key);
+    } else if (entry.e === "batch") {
+      const there = entry.keys.filter((key) => byKey.has(key)).length;
+      if (there > 0 && there < entry.keys.length) {
+        add("atomic", `${there} of ${entry.keys.length} events of a batch are stored: ${entry.keys.join(", ")}`);
+      }
     } else if (entry.e === "published") {
       mayBeStored.add(entry.key);
       open.set(entry.key, open.get(entry.key)! - 1);
@@ -34,7 +43,13 @@ export function checkPublishes(evidence: Evidence): Violation[] {
     } else if (entry.e === "publish_failed") {
       open.set(entry.key, open.get(entry.key)! - 1);
       if (entry.outcome !== "not_stored") mayBeStored.add(entry.key);
-      const fits = ["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(entry.code) || entry.outcome === "not_stored";
+      if (entry.outcome === "stored" && !byKey.has(entry.key)) {
+        add("lost publish", `${entry.key} was told to be stored already, and is not`);
+      }
+      const fits =
+        entry.outcome === "stored" ||
+        ["UNAVAILABLE", "DEADLINE_EXCEEDED"].includes(entry.code) ||
+        entry.outcome === "not_stored";
       if (!fits) add("outcome", `${entry.key} failed as ${entry.code} ${entry.reason ?? ""} (${entry.text ?? ""})`);
     }
   }

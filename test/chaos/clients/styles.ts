@@ -53,6 +53,34 @@ export function rejecting(consumer: string, window: number, random: Random): Sub
   };
 }
 
+/** What becomes of an event under the policy of dead letters: the same at every delivery. */
+function fateOf(id: number): "rejected" | "terminated" | "ignored" | "acknowledged" {
+  if (id % 20 === 0) return "rejected";
+  if (id % 20 === 7) return "terminated";
+  return id % 40 === 13 ? "ignored" : "acknowledged";
+}
+
+/** Fails with some events whatever happens: rejects them always, or for good, or does nothing. */
+export function failing(consumer: string, window: number): SubscriberStyle {
+  return {
+    consumer,
+    window,
+    onEvent: (id, _, subscription) => {
+      const fate = fateOf(id);
+      if (fate === "rejected") subscription.settle("reject", [id]);
+      else if (fate === "terminated") subscription.settle("terminate", [id]);
+      else if (fate === "acknowledged") subscription.settle("ack", [id]);
+    },
+    // What was to be rejected for good may not be rejected for now: the answer is the same for both.
+    onConfirmed: (kind, { failed }, subscription) => {
+      for (const id of failed) {
+        const again = kind === "reject" && fateOf(id) === "terminated" ? "terminate" : kind;
+        setTimeout(() => subscription.settle(again, [id]), TRY_AGAIN_MS).unref();
+      }
+    },
+  };
+}
+
 /** Works on each event for longer than the processing timeout, and pings meanwhile. */
 export function pinging(consumer: string, window: number, timeoutMs: number): SubscriberStyle {
   const rest = (ms: number, { signal }: OpenSubscription): Promise<unknown> =>

@@ -2,7 +2,7 @@
  * What the suite itself asks of JetStream, past all links: who leads, what is stored, what is left. It repeats until it
  * is answered, because the cluster is being broken at the same time.
  */
-import { type JetStreamManager, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { type JetStreamManager, type JsMsg, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { MsgHdrs, NatsConnection } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,8 +14,21 @@ export interface Stored {
   readonly text: string;
   /** Its size as NATS counts it, without the subject for its acknowledgement. */
   readonly bytes?: number;
+  /** When JetStream stored it, in milliseconds since the epoch. */
+  readonly atMs?: number;
 }
 
+/** A dead letter. */
+export interface Letter {
+  /** Id of its event. */
+  readonly id: number;
+  readonly text: string;
+  readonly cause: string;
+  readonly attempts: number;
+}
+
+/** Where scheduled events wait. */
+const SCHEDULES = "ws-schedules.";
 const ATTEMPT_MS = 2_000;
 const PAUSE_MS = 100;
 
@@ -83,21 +96,50 @@ export class Admin implements AsyncDisposable {
     await this.insist(async () => jetstream(this.#connection).publish(subject, "", { timeout: ATTEMPT_MS }), limitMs);
   }
 
-  /** Everything that a stream holds, from its first message. */
+  /** Every event that a stream holds, from its first message; schedules are none. */
   async contents(stream: string): Promise<Stored[]> {
+    const messages = await this.#messages(stream);
+    return messages
+      .filter(({ subject }) => !subject.startsWith(SCHEDULES))
+      .map((message) => {
+        const { headers, seq: id, subject, data } = message;
+        // That of an event that was scheduled is kept under another name.
+        const key = headers?.get("Nats-Msg-Id") || headers?.get("WS-Idempotency-Key") || undefined;
+        const bytes = subject.length + headerBytes(headers) + data.length;
+        return { id, key, text: readText(data), bytes, atMs: message.info.timestampNanos / 1_000_000 };
+      });
+  }
+
+  /** How many schedules of a stream wait for their time. */
+  async schedules(stream: string): Promise<number> {
+    return this.insist(async (jsm) => {
+      const { state } = await jsm.streams.info(stream, { subjects_filter: `${SCHEDULES}${stream}.>` });
+      return Object.keys(state.subjects ?? {}).length;
+    });
+  }
+
+  /** Every dead letter of a consumer. */
+  async letters(stream: string): Promise<Letter[]> {
+    const messages = await this.#messages(`${stream}-dead-letters`);
+    return messages.map(({ headers, data }) => ({
+      id: Number(headers?.get("WS-Dead-Letter-Id")),
+      text: readText(data),
+      cause: headers?.get("WS-Dead-Letter-Cause") ?? "",
+      attempts: Number(headers?.get("WS-Dead-Letter-Attempts")),
+    }));
+  }
+
+  async #messages(stream: string): Promise<JsMsg[]> {
     return this.insist(async (jsm) => {
       const { state } = await jsm.streams.info(stream);
       if (state.messages === 0) return [];
       const consumer = await jetstream(this.#connection).consumers.get(stream, { filter_subjects: [">"] });
-      const messages = await consumer.fetch({ max_messages: state.messages, expires: 10_000 });
-      const stored: Stored[] = [];
-      for await (const message of messages) {
-        const key = message.headers?.get("Nats-Msg-Id");
-        const bytes = message.subject.length + headerBytes(message.headers) + message.data.length;
-        stored.push({ id: message.seq, key: key === "" ? undefined : key, text: readText(message.data), bytes });
+      const messages: JsMsg[] = [];
+      for await (const message of await consumer.fetch({ max_messages: state.messages, expires: 10_000 })) {
+        messages.push(message);
       }
-      if (stored.length < state.messages) throw new Error(`read ${stored.length} of ${state.messages} messages`);
-      return stored;
+      if (messages.length < state.messages) throw new Error(`read ${messages.length} of ${state.messages} messages`);
+      return messages;
     }, 40_000);
   }
 

@@ -25,6 +25,8 @@ export const SCENE = { stream: "orders", store: "carts", timeoutMs: 4_000 } as c
 export const AUDIT_LIMIT = 20;
 /** Durable consumers of the main stream: every stored event has to reach each. */
 export const CONSUMERS = ["work", "audit"] as const;
+/** A consumer whose events are given up, and how. */
+export const LETTERS = { consumer: "letters", maxAttempts: 3, backoffMs: [200, 500], timeoutMs: 2_000 } as const;
 
 /** Everything that runs. Disposing it ends all. */
 export class Topology implements AsyncDisposable {
@@ -121,6 +123,22 @@ export class Topology implements AsyncDisposable {
         name: stream,
         source: { case: "subjects", value: { subjects: [`${stream}.>`] } },
         storage: { replicas },
+        allowScheduling: true,
+        allowAtomic: true,
+      }),
+    );
+    await this.admin.insist(async () =>
+      client.ensureConsumer({
+        stream,
+        name: LETTERS.consumer,
+        subjects: [`${stream}.>`],
+        from: { pointer: { case: "start", value: true } },
+        processingTimeout: duration(LETTERS.timeoutMs),
+        deliveryPolicy: {
+          maxAttempts: LETTERS.maxAttempts,
+          backoff: LETTERS.backoffMs.map(duration),
+          deadLetter: {},
+        },
       }),
     );
     for (const name of [...CONSUMERS, "abused"]) {
@@ -130,7 +148,7 @@ export class Topology implements AsyncDisposable {
           name,
           subjects: [`${stream}.>`],
           from: { pointer: { case: "start", value: true } },
-          processingTimeout: { seconds: BigInt(timeoutMs / 1000), nanos: 0 },
+          processingTimeout: duration(timeoutMs),
           ...(name === "audit" ? { maxProcessingEvents: BigInt(AUDIT_LIMIT) } : {}),
         }),
       );
@@ -191,4 +209,8 @@ export class Topology implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+function duration(ms: number): { seconds: bigint; nanos: number } {
+  return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
 }

@@ -102,6 +102,24 @@ async function purged({ topology }: FaultContext): Promise<Running> {
   return leaving(topology, stream, clients, done);
 }
 
+/** A stream without room for further messages. */
+async function full({ topology, claim }: FaultContext, stream: string): Promise<Running | undefined> {
+  if (claim("limits", [stream]) === undefined) return undefined;
+  const limit = async (isFull: boolean): Promise<unknown> =>
+    topology.admin.insist(async (jsm) => {
+      const { config, state } = await jsm.streams.info(stream);
+      const max = isFull ? Math.max(1, state.messages) : -1;
+      return jsm.streams.update(stream, { ...config, discard: "new" as never, max_msgs: max });
+    }, ROOM_LIMIT_MS);
+  await limit(true);
+  return {
+    detail: stream,
+    end: async () => {
+      await limit(false);
+    },
+  };
+}
+
 /** Faults of what is stored. */
 export const STREAM_FAULTS = {
   delete_stream: {
@@ -156,21 +174,12 @@ export const STREAM_FAULTS = {
     what: "the stream accepts no further events",
     effects: ["full"],
     lasts: [500, 4_000],
-    start: async ({ topology, claim }) => {
-      if (claim("limits", [SCENE.stream]) === undefined) return undefined;
-      const limit = async (full: boolean): Promise<unknown> =>
-        topology.admin.insist(async (jsm) => {
-          const { config, state } = await jsm.streams.info(SCENE.stream);
-          const max = full ? Math.max(1, state.messages) : -1;
-          return jsm.streams.update(SCENE.stream, { ...config, discard: "new" as never, max_msgs: max });
-        }, ROOM_LIMIT_MS);
-      await limit(true);
-      return {
-        detail: SCENE.stream,
-        end: async () => {
-          await limit(false);
-        },
-      };
-    },
+    start: async (context) => full(context, SCENE.stream),
+  },
+  letters_full: {
+    what: "the dead-letter stream accepts no further letters",
+    effects: [],
+    lasts: [500, 6_000],
+    start: async (context) => full(context, `${SCENE.stream}-dead-letters`),
   },
 } as const satisfies Record<string, Fault>;

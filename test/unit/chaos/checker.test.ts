@@ -3,7 +3,8 @@ import { check } from "../../chaos/checker.ts";
 import type { Evidence } from "../../chaos/checks/evidence.ts";
 import { isLinearizable } from "../../chaos/checks/linearizable.ts";
 import type { FaultRecord } from "../../chaos/faults/fault.ts";
-import type { Entry, Happening, StateCall, Status } from "../../chaos/history.ts";
+import type { Happening, StateCall, Status } from "../../chaos/history.ts";
+import { evidence, found, history } from "./made-up-runs.ts";
 
 const SUBSCRIBE = { e: "subscribe", sub: "s", stream: "orders", consumer: "work", window: 2, server: 0 } as const;
 const OTHER = { ...SUBSCRIBE, sub: "o" } as const;
@@ -34,28 +35,6 @@ function acked(id: number, sub = "s"): Happening[] {
   ];
 }
 
-/** Happenings 10 ms apart; a number in between is a pause in milliseconds. */
-function history(...happenings: (Happening | number | readonly Happening[])[]): Entry[] {
-  let t = 1_000;
-  const entries: Entry[] = [];
-  for (const happening of happenings) {
-    if (typeof happening === "number") {
-      t += happening;
-      continue;
-    }
-    for (const one of [happening].flat()) entries.push({ t: (t += 10), p: "test", ...(one as Happening) });
-  }
-  return entries;
-}
-
-/** Everything stored that was published with an id, and nothing left over, unless said otherwise. */
-function evidence(entries: Entry[], rest: Partial<Evidence> = {}): Evidence {
-  const stored = entries.flatMap((entry) =>
-    entry.e === "published" ? [{ id: entry.id, key: entry.key, text: entry.key }] : [],
-  );
-  return { entries, faults: [], stored, consumers: [{ consumer: "work", pending: 0, unsettled: 0 }], ...rest };
-}
-
 function fault(
   name: string,
   effects: FaultRecord["effects"],
@@ -65,8 +44,6 @@ function fault(
 ): FaultRecord {
   return { name, effects, start, end, detail };
 }
-
-const found = (of: Evidence): string[] => [...new Set(check(of).map(({ check: name }) => name))];
 
 test("a run without a fault has no violations", () => {
   const entries = history(published(1), published(2), SUBSCRIBE, SUBSCRIBED, event(1), event(2), acked(1), acked(2));

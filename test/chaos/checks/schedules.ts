@@ -1,0 +1,55 @@
+/** Scheduled events appear once and not early, unless they were taken back. */
+import { type Evidence, type Violation, excused } from "./evidence.ts";
+
+/** NATS looks for what is due every so often. */
+const FIRES_WITHIN_MS = 1_000;
+
+interface Fate {
+  readonly dueMs: number;
+  readonly dueT: number;
+  isScheduled: boolean;
+  /** Somebody asked to take it back; with the answer, where there was one. */
+  isCancelled: boolean | undefined;
+  wasAsked: boolean;
+}
+
+export function checkSchedules(evidence: Evidence): Violation[] {
+  const violations: Violation[] = [];
+  const add = (text: string): void => void violations.push({ check: "schedules", text });
+  const fates = new Map<string, Fate>();
+  for (const entry of evidence.entries) {
+    if (entry.e === "schedule" && !fates.has(entry.key)) {
+      fates.set(entry.key, {
+        dueMs: entry.dueMs,
+        dueT: entry.dueT,
+        isScheduled: false,
+        isCancelled: undefined,
+        wasAsked: false,
+      });
+    } else if (entry.e === "scheduled") {
+      fates.get(entry.key)!.isScheduled = true;
+    } else if (entry.e === "cancel") {
+      fates.get(entry.key)!.wasAsked = true;
+    } else if (entry.e === "cancel_done" && fates.get(entry.key)!.isCancelled !== true) {
+      fates.get(entry.key)!.isCancelled = entry.cancelled;
+    }
+  }
+  const stored = new Map<string, number[]>();
+  for (const { key, id, atMs = Infinity } of evidence.stored) {
+    const fate = key === undefined ? undefined : fates.get(key);
+    if (fate === undefined) continue;
+    stored.set(key!, [...(stored.get(key!) ?? []), id]);
+    if (atMs < fate.dueMs) add(`${key} appeared as ${id}, ${fate.dueMs - atMs} ms before its time`);
+  }
+  for (const [key, { dueT, isScheduled, isCancelled, wasAsked }] of fates) {
+    const ids = stored.get(key) ?? [];
+    if (ids.length > 1) add(`${key} appeared as ${ids.join(" and ")}`);
+    if (ids.length > 0 && isCancelled === true) add(`${key} appeared as ${ids.join(", ")}, and was taken back`);
+    if (ids.length > 0 || !isScheduled) continue;
+    // One that finds its stream full is tried again by the next leader, which need not come (nats-server 2.14.0).
+    if (excused(evidence, "full", dueT, dueT + FIRES_WITHIN_MS)) continue;
+    // Taken back by a call whose answer was lost: the next one finds nothing.
+    if (!wasAsked) add(`${key} was scheduled, and did not appear`);
+  }
+  return violations;
+}
