@@ -239,7 +239,7 @@ function firstTls(files: TlsFiles): EngineTls {
   try {
     return readTls(files);
   } catch (cause) {
-    throw new StartError(`GRPC_TLS_CERT_FILE, GRPC_TLS_KEY_FILE, GRPC_TLS_CLIENT_CA_FILE: ${String(cause)}`, { cause });
+    throw new StartError(`TLS_CERT_FILE, TLS_KEY_FILE, TLS_CLIENT_CA_FILE: ${String(cause)}`, { cause });
   }
 }
 

@@ -32,14 +32,14 @@ export function authConfig(context: ConfigContext): AuthConfig {
   const { values, warnings } = context;
   const jwt = jwtConfig(context);
   const certificateName = values.AUTH_CERTIFICATE_NAME as AuthConfig["certificateName"];
-  if (certificateName !== undefined && values.GRPC_TLS_CLIENT_CA_FILE === undefined) {
-    fault(context, "GRPC_TLS_CLIENT_CA_FILE", "is needed beside AUTH_CERTIFICATE_NAME");
+  if (certificateName !== undefined && values.TLS_CLIENT_CA_FILE === undefined) {
+    fault(context, "TLS_CLIENT_CA_FILE", "is needed beside AUTH_CERTIFICATE_NAME");
   }
   const isOpen = values.AUTH_TOKENS_FILE === undefined && jwt === undefined && certificateName === undefined;
   if (isOpen && values.AUTH_REQUIRED && !isAtFault(context)) {
     const problem = "needs a way of authentication: set AUTH_TOKENS_FILE, AUTH_JWT_ISSUER or AUTH_CERTIFICATE_NAME";
     fault(context, "AUTH_REQUIRED", problem, "true");
-  } else if (!isOpen && values.GRPC_TLS_CERT_FILE === undefined) {
+  } else if (!isOpen && values.TLS_CERT_FILE === undefined) {
     warnings.push("credentials of callers travel in plain text, unless something in front of this server has TLS");
   }
   return { tokensFile: values.AUTH_TOKENS_FILE, jwt, certificateName, policyFile: values.AUTH_POLICY_FILE };

@@ -174,13 +174,13 @@ export function readConfig(env: Environment, surroundings: Partial<Surroundings>
       requestTimeoutMs: v.GRPC_REQUEST_TIMEOUT,
       services: { health: v.GRPC_HEALTH, reflection: v.GRPC_REFLECTION },
       tls:
-        v.GRPC_TLS_CERT_FILE === undefined || v.GRPC_TLS_KEY_FILE === undefined
+        v.TLS_CERT_FILE === undefined || v.TLS_KEY_FILE === undefined
           ? undefined
           : {
-              certFile: v.GRPC_TLS_CERT_FILE,
-              keyFile: v.GRPC_TLS_KEY_FILE,
-              clientCaFile: v.GRPC_TLS_CLIENT_CA_FILE,
-              clientCertificate: v.GRPC_TLS_CLIENT_CERTIFICATE as "required" | "optional",
+              certFile: v.TLS_CERT_FILE,
+              keyFile: v.TLS_KEY_FILE,
+              clientCaFile: v.TLS_CLIENT_CA_FILE,
+              clientCertificate: v.TLS_CLIENT_CERTIFICATE as "required" | "optional",
             },
     },
     auth: authentication,

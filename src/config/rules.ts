@@ -26,12 +26,12 @@ export function pair(context: ConfigContext, first: VariableName, second: Variab
 /** Rules of the servers that we listen with. */
 export function checkGrpc(context: ConfigContext): void {
   const { values, sources } = context;
-  pair(context, "GRPC_TLS_CERT_FILE", "GRPC_TLS_KEY_FILE");
-  if (values.GRPC_TLS_CLIENT_CA_FILE !== undefined && values.GRPC_TLS_CERT_FILE === undefined) {
-    fault(context, "GRPC_TLS_CERT_FILE", "is needed beside GRPC_TLS_CLIENT_CA_FILE");
+  pair(context, "TLS_CERT_FILE", "TLS_KEY_FILE");
+  if (values.TLS_CLIENT_CA_FILE !== undefined && values.TLS_CERT_FILE === undefined) {
+    fault(context, "TLS_CERT_FILE", "is needed beside TLS_CLIENT_CA_FILE");
   }
-  if (sources.get("GRPC_TLS_CLIENT_CERTIFICATE") !== "default" && values.GRPC_TLS_CLIENT_CA_FILE === undefined) {
-    fault(context, "GRPC_TLS_CLIENT_CA_FILE", "is needed beside GRPC_TLS_CLIENT_CERTIFICATE");
+  if (sources.get("TLS_CLIENT_CERTIFICATE") !== "default" && values.TLS_CLIENT_CA_FILE === undefined) {
+    fault(context, "TLS_CLIENT_CA_FILE", "is needed beside TLS_CLIENT_CERTIFICATE");
   }
   if (values.GRPC_PORT !== undefined && values.GRPC_PORT !== 0 && values.GRPC_PORT === values.HEALTH_PORT) {
     fault(context, "HEALTH_PORT", "must differ from GRPC_PORT", String(values.HEALTH_PORT));

@@ -276,23 +276,23 @@ export const TABLE = [
     description: "deadline of unary calls whose client set none",
   },
   {
-    name: "GRPC_TLS_CERT_FILE",
+    name: "TLS_CERT_FILE",
     kind: "file",
     unset: "plain text",
     description: "PEM file with the certificate of the gRPC server; read again when it changes, as the two below",
   },
   {
-    name: "GRPC_TLS_KEY_FILE",
+    name: "TLS_KEY_FILE",
     kind: "file",
     description: "PEM file with the key of that certificate",
   },
   {
-    name: "GRPC_TLS_CLIENT_CA_FILE",
+    name: "TLS_CLIENT_CA_FILE",
     kind: "file",
     description: "PEM file with the authorities of client certificates, which are asked for then",
   },
   {
-    name: "GRPC_TLS_CLIENT_CERTIFICATE",
+    name: "TLS_CLIENT_CERTIFICATE",
     kind: "enum",
     values: ["required", "optional"],
     default: "required",

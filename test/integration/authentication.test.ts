@@ -291,10 +291,10 @@ describe("a server with client certificates", () => {
     }
     const audit = join(folder, "audit");
     await using windshift = await startWindshift(nats.url, {
-      GRPC_TLS_CERT_FILE: join(folder, "cert"),
-      GRPC_TLS_KEY_FILE: join(folder, "key"),
-      GRPC_TLS_CLIENT_CA_FILE: join(folder, "ca"),
-      GRPC_TLS_CLIENT_CERTIFICATE: "optional",
+      TLS_CERT_FILE: join(folder, "cert"),
+      TLS_KEY_FILE: join(folder, "key"),
+      TLS_CLIENT_CA_FILE: join(folder, "ca"),
+      TLS_CLIENT_CERTIFICATE: "optional",
       AUTH_CERTIFICATE_NAME: "uri",
       AUTH_TOKENS_FILE: tokensFile(folder),
       PRINCIPAL_CALLS_PER_SECOND: "1",

@@ -26,7 +26,7 @@ const test = base.extend<{ $file: { nats: NatsServer }; $test: { files: Files } 
     const folder = mkdtempSync(join(tmpdir(), "windshift-tls-"));
     const [certFile, keyFile] = [join(folder, "cert.pem"), join(folder, "key.pem")];
     await use({
-      env: { GRPC_TLS_CERT_FILE: certFile, GRPC_TLS_KEY_FILE: keyFile },
+      env: { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile },
       write: ({ cert, key }) => {
         if (cert !== undefined) writeFileSync(certFile, cert);
         if (key !== undefined) writeFileSync(keyFile, key);
@@ -44,7 +44,7 @@ describe.skipIf(pair === undefined || renewed === undefined)("with certificates"
     files.write({ cert: pair!.cert, key: renewed!.key });
     const start = startWindshift(nats.url, files.env);
     await expect(start).rejects.toThrow(StartError);
-    await expect(start).rejects.toThrow(/GRPC_TLS_KEY_FILE.*the key in .* does not belong to the certificate/);
+    await expect(start).rejects.toThrow(/TLS_KEY_FILE.*the key in .* does not belong to the certificate/);
   });
 
   test("renewed files are taken over once they fit together, and nobody is cut off", async ({ nats, files }) => {

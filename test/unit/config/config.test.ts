@@ -187,10 +187,10 @@ describe("the connection to NATS", () => {
 
 describe("the gRPC server", () => {
   test("uses TLS with a certificate and its key", () => {
-    const env = { GRPC_TLS_CERT_FILE: "/c", GRPC_TLS_KEY_FILE: "/k", GRPC_TLS_CLIENT_CA_FILE: "/ca" };
+    const env = { TLS_CERT_FILE: "/c", TLS_KEY_FILE: "/k", TLS_CLIENT_CA_FILE: "/ca" };
     const files = { certFile: "/c", keyFile: "/k", clientCaFile: "/ca" };
     expect(read(env).grpc.tls).toEqual({ ...files, clientCertificate: "required" });
-    const optional = read({ ...env, GRPC_TLS_CLIENT_CERTIFICATE: "optional" });
+    const optional = read({ ...env, TLS_CLIENT_CERTIFICATE: "optional" });
     expect(optional.grpc.tls).toEqual({ ...files, clientCertificate: "optional" });
   });
 
@@ -199,13 +199,13 @@ describe("the gRPC server", () => {
   });
 
   test.each<[string, Environment, RegExp]>([
-    ["a key without its certificate", { GRPC_TLS_KEY_FILE: "/k" }, /GRPC_TLS_CERT_FILE: is needed/],
+    ["a key without its certificate", { TLS_KEY_FILE: "/k" }, /TLS_CERT_FILE: is needed/],
     [
       "optional certificates of clients without an authority",
-      { GRPC_TLS_CLIENT_CERTIFICATE: "optional" },
-      /GRPC_TLS_CLIENT_CA_FILE: is needed/,
+      { TLS_CLIENT_CERTIFICATE: "optional" },
+      /TLS_CLIENT_CA_FILE: is needed/,
     ],
-    ["client certificates without its own", { GRPC_TLS_CLIENT_CA_FILE: "/ca" }, /GRPC_TLS_CERT_FILE: is needed/],
+    ["client certificates without its own", { TLS_CLIENT_CA_FILE: "/ca" }, /TLS_CERT_FILE: is needed/],
     ["the port of the health server", { GRPC_PORT: "8088" }, /HEALTH_PORT=8088: must differ from GRPC_PORT/],
     ["an unknown engine", { GRPC_ENGINE: "go" }, /GRPC_ENGINE="go": must be one of native, grpc-js/],
   ])("refuses %s", (_, env, pattern) => {
@@ -215,7 +215,7 @@ describe("the gRPC server", () => {
 
 describe("authentication", () => {
   const jwt = { AUTH_JWT_ISSUER: "https://id", AUTH_JWT_AUDIENCE: "a, b", AUTH_JWT_JWKS_URL: "https://id/keys" };
-  const tls = { GRPC_TLS_CERT_FILE: "/c", GRPC_TLS_KEY_FILE: "/k", GRPC_TLS_CLIENT_CA_FILE: "/ca" };
+  const tls = { TLS_CERT_FILE: "/c", TLS_KEY_FILE: "/k", TLS_CLIENT_CA_FILE: "/ca" };
 
   test("takes any number of ways at once", () => {
     const env = {
