@@ -21,6 +21,8 @@ export interface Decision {
   readonly rule: string | undefined;
   /** A sentence for people. */
   readonly explanation: string;
+  /** A name or subject is none: nobody could be allowed to do that. */
+  readonly isInvalid?: true;
 }
 
 /** Decisions kept for a principal are twice that at most. */
@@ -80,7 +82,7 @@ export class Rights {
       explanation: `${this.#who} may not ${text}: ${why}`,
     });
     const invalid = invalidPart(question);
-    if (invalid !== undefined) return refused(undefined, `${quote(invalid)} is not valid`);
+    if (invalid !== undefined) return { ...refused(undefined, `${quote(invalid)} is not valid`), isInvalid: true };
     if (question.filters.length > MAX_FILTERS) return refused(undefined, `these are more than ${MAX_FILTERS}`);
     const filters = question.filters.map((filter) => filter.split("."));
     const denial = this.#deny.get(verb)?.touching(question, filters);

@@ -209,6 +209,8 @@ export class Guard implements Interceptor, Disposable {
   #decide(call: ServerCall, { principal }: Caller, access: Access): void {
     const decision = this.#policy?.decide(principal, access);
     if (decision === undefined || decision.allowed) return;
+    // As the contract has it for everybody; the domain, which would name the field, is not to see what no policy judged.
+    if (decision.isInvalid === true) throw new WindshiftError("INVALID_VALUE", decision.explanation);
     this.#audit.denied(audited(call), principal, decision.explanation);
     throw new WindshiftError("PERMISSION_DENIED", decision.explanation);
   }

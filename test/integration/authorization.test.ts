@@ -70,6 +70,20 @@ async function stream(client: Client, name: string): Promise<void> {
   await client.ensureStream({ name, source: { case: "subjects", value: { subjects: [`${name}.>`] } } });
 }
 
+test("what is no name or subject is told as such, also to who may do everything", async ({ nats, setup }) => {
+  setup.write(policy());
+  await using windshift = await startWindshift(nats.url, setup.env);
+  for (const who of [root, alice]) {
+    const client = as(windshift, who);
+    const data = textValue("x");
+    expect(await failure(client.publishEvent({ subject: "a..b", data }))).toMatchObject({
+      status: "INVALID_ARGUMENT",
+      message: expect.stringContaining('"a..b" is not valid') as string,
+    });
+    expect(await failure(client.get({ store: "a b", key: "k" }))).toMatchObject({ status: "INVALID_ARGUMENT" });
+  }
+});
+
 describe("a caller whom no rule allows anything", () => {
   test("is refused by every method, under any name, and nothing happens", async ({ nats, setup }) => {
     setup.write(policy());
