@@ -5,7 +5,7 @@
  * An event that is taken back leaves a mark in its place for as long as its key is known: NATS takes a repeat for a
  * duplicate, and only the mark tells that nothing waits there any more.
  */
-import { WindshiftError, fieldError } from "../errors.ts";
+import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { jetStreamCode } from "../nats/errors.ts";
@@ -107,7 +107,11 @@ export class Scheduler {
   ): Promise<boolean> {
     const { headers, payload, key } = event;
     const subject = scheduleSubject(stream, key);
-    if (key !== undefined && (await this.#hasJustAppeared(stream, subject, event, deadlineMs))) return true;
+    if (key !== undefined) {
+      if (await this.#hasJustAppeared(stream, subject, event, deadlineMs)) return true;
+      const waiting = await this.#reader.lastOf(stream, subject, deadlineMs);
+      if (waiting !== undefined) checkTarget(waiting, event, stream);
+    }
     const message = { subject, headers, payload, deadlineMs, repeatable: key !== undefined };
     let refused: RefusedWrite | undefined;
     for (;;) {
@@ -240,6 +244,14 @@ export class Scheduler {
 function timeOf(message: StoredMessage): number | undefined {
   const time = parseSchedule(storedHeader(message, "Nats-Schedule"));
   return time === undefined ? undefined : time.seconds * 1000 + time.nanos / 1_000_000;
+}
+
+/** What waits under the key gives way to its own repeat, and to nothing else: whoever schedules may not know of it. */
+function checkTarget(waiting: StoredMessage, { subject, key }: PreparedEvent, stream: string): void {
+  const target = storedHeader(waiting, "Nats-Schedule-Target");
+  if (target === undefined || target === subject) return;
+  const text = `idempotency_key: ${quote(key)} is that of an event which waits for another subject`;
+  throw new WindshiftError("EVENT_EXISTS", text, { field: "idempotency_key", metadata: { stream, subject } });
 }
 
 /** The clock of the stream's leader, which decides when it is time. */

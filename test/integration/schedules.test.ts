@@ -184,6 +184,18 @@ describe("a key", () => {
     expect(await waiting(jsm, stream)).toBe(0);
   });
 
+  test("of an event that waits for another subject is refused, and that one appears", async ({ client, jsm }) => {
+    const stream = await scheduling(client);
+    const rest = { deliverAt: inSeconds(2), idempotencyKey: "k" };
+    await client.publish(`${stream}.a`, "first", rest);
+    expect(await failure(client.publish(`${stream}.b`, "second", rest))).toMatchObject({
+      status: "ALREADY_EXISTS",
+      reason: "EVENT_EXISTS",
+    });
+    await expect.poll(async () => under(jsm, stream, `${stream}.a`), TIMEOUT).toBe(1);
+    expect(await under(jsm, stream, `${stream}.b`)).toBe(0);
+  });
+
   test("that comes again after NATS has started anew does not bring the event again", async () => {
     await using nats = await startNats();
     await using windshift = await startWindshift(nats.url);
