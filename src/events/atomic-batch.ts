@@ -55,7 +55,7 @@ export class AtomicPublisher {
       } catch (cause) {
         throw notStored(cause);
       }
-      throw at(index, explained(error, prepared[index ?? 0]!.subject));
+      throw at(index, explained(error, index === undefined ? undefined : prepared[index]!.subject));
     }
   }
 
@@ -91,8 +91,9 @@ export class AtomicPublisher {
     const code = jetStreamCode(error);
     if (isWrongLastSequence(code)) return this.#lookForOthers(events, refusal);
     if (code === JetStreamCode.batchHasDuplicate) throw await this.#lookForKey(events, refusal);
-    if (index !== undefined && (code === JetStreamCode.batchIncomplete || code === JetStreamCode.batchesDisabled)) {
-      await this.#checkOneStream(events, index, deadlineMs);
+    if (code === JetStreamCode.batchIncomplete || code === JetStreamCode.batchesDisabled) {
+      // The last one is answered for all; of another stream, it finds nothing there that it would be the end of.
+      await this.#checkOneStream(events, index ?? events.length - 1, deadlineMs);
     }
     // A leader that was elected meanwhile has not kept what another one had.
     const passes = isPassing(code) || error.reason === "NO_LEADER" || code === JetStreamCode.batchIncomplete;

@@ -144,12 +144,13 @@ export function mismatch(
   });
 }
 
-/** A refusal in words of the event. */
-export function explained(error: WindshiftError, subject: string): WindshiftError {
+/** A refusal in words of the event; without a subject where it may be of another one. */
+export function explained(error: WindshiftError, subject: string | undefined): WindshiftError {
   const text = NEEDS[jetStreamCode(error) ?? 0] ?? EXPLANATIONS[error.reason];
   if (text === undefined) return error;
-  return new WindshiftError(error.reason, `${text} (subject ${quote(subject)})`, {
-    metadata: { ...error.metadata, subject },
+  const place = subject === undefined ? "" : ` (subject ${quote(subject)})`;
+  return new WindshiftError(error.reason, text + place, {
+    metadata: subject === undefined ? error.metadata : { ...error.metadata, subject },
     outcome: "not_stored",
     cause: error,
   });

@@ -111,6 +111,8 @@ class Batch implements Limited {
 
   /** @internal The end of the batch. */
   ended(result: StoredBatch | WindshiftError | "nobody_listens"): void {
+    // Not every refusal of the last one ends what the stream keeps; where nothing is kept, a gap does nothing.
+    if (result === "nobody_listens" || result instanceof WindshiftError) this.#abandon();
     if (result === "nobody_listens") {
       void this.#fail({ index: this.#messages.length - 1, error: result });
     } else if (result instanceof WindshiftError) {
@@ -156,6 +158,7 @@ class Batch implements Limited {
 
   /** The stream would keep what it has for another 10 s, and takes few batches at a time: a gap ends this one. */
   #abandon(): void {
+    if (this.#messages.length === 1) return;
     const headers = `NATS/1.0\r\nNats-Batch-Id: ${this.#id}\r\nNats-Batch-Sequence: ${this.#messages.length + 1}\r\n\r\n`;
     this.#connection.publish(this.#messages[0]!.subject, headers, NO_PAYLOAD);
   }

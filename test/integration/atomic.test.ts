@@ -175,28 +175,52 @@ describe("an atomic batch", () => {
     expect(await count(jsm, stream)).toBe(0);
   });
 
-  test("over two streams is refused", async ({ client, jsm }) => {
+  test.for([
+    [2, "one in the middle", 4],
+    [2, "the last one", 3],
+    [1, "the last of two", 2],
+  ] as const)("over two streams is refused: event %i, %s", async ([other, , length], { client, jsm }) => {
     const [one, two] = [await ensureStream(client, atomic), await ensureStream(client, atomic)];
-    const events = eventsOf(
-      { subject: `${one}.a` },
-      { subject: `${one}.b` },
-      { subject: `${two}.a` },
-      { subject: `${one}.a` },
-    );
+    const subjects = Array.from({ length }, (_, n) => ({ subject: `${n === other ? two : one}.${n}` }));
+    const events = eventsOf(...subjects);
     for (let n = 0; n < 60; n++) {
       const error = await failure(publish(client, events));
       expect(error).toMatchObject({
         status: "INVALID_ARGUMENT",
         reason: "CONFLICTING_FIELDS",
-        fields: ["events[2].subject"],
-        metadata: { index: "2", outcome: "not_stored" },
+        fields: [`events[${other}].subject`],
+        metadata: { index: `${other}`, outcome: "not_stored" },
       });
-      expect(error.message).toBe(`events[2].subject: belongs to stream "${two}", and the first event to "${one}"`);
+      expect(error.message).toBe(
+        `events[${other}].subject: belongs to stream "${two}", and the first event to "${one}"`,
+      );
     }
     expect(await count(jsm, one)).toBe(0);
     expect(await count(jsm, two)).toBe(0);
     // Batches that were given up are gone: a stream takes 50 at a time.
     expect(await publish(client, eventsOf({ subject: `${one}.a` }, { subject: `${one}.b` }))).toEqual([1n, 2n]);
+  });
+
+  test.for([
+    ["too large", { data: textValue("x".repeat(5000)) }, "EVENT_TOO_LARGE"],
+    ["of no stream", { subject: "nowhere.at.all" }, "SUBJECT_NOT_BOUND"],
+  ] as const)("whose last event is %s is gone: a stream takes 50 at a time", async ([, wrong, reason], { client }) => {
+    const stream = await ensureStream(client, { ...atomic, maxEventSize: 4000 });
+    const subject = `${stream}.a`;
+    for (let n = 0; n < 60; n++) {
+      const error = await failure(publish(client, eventsOf({ subject }, { subject, ...wrong })));
+      expect(error).toMatchObject({ reason, metadata: { outcome: "not_stored" } });
+    }
+    expect(await publish(client, eventsOf({ subject }, { subject }))).toEqual([1n, 2n]);
+  });
+
+  test("does not name a subject where JetStream says not which event it refuses", async ({ client }) => {
+    const stream = await ensureStream(client, { ...atomic, maxEventSize: 4000 });
+    const data = textValue("x".repeat(5000));
+    const events = eventsOf({ subject: `${stream}.a` }, { subject: `${stream}.b`, data });
+    const error = await failure(publish(client, events));
+    expect(error.message).toBe("the event is larger than its stream accepts");
+    expect(error.metadata["subject"]).toBeUndefined();
   });
 
   test("is refused by a stream that does not allow it", async ({ client, jsm }) => {
