@@ -274,7 +274,9 @@ export class ConsumerWalk implements Walk, Watched {
     }
     this.#delivered += 1;
     this.#missing = this.#backoffMs = 0;
-    this.#from = sequence + 1;
+    // Asked to begin behind what it has, nats-server before 2.11 begins with its next message, as a replica that lags does.
+    const isEarly = sequence < this.#from;
+    if (!isEarly) this.#from = sequence + 1;
     this.#last = Math.max(this.#last, sequence);
     this.#lastHeard = performance.now();
     this.#open = Math.max(0, this.#open - 1);
@@ -285,7 +287,7 @@ export class ConsumerWalk implements Walk, Watched {
       if (!this.#isPaused) this.#requestBytes = Math.min(2 * this.#requestBytes, this.#maxBytes);
       this.#schedule();
     }
-    this.#handler.onMessage(sequence, storedAt, message);
+    if (!isEarly) this.#handler.onMessage(sequence, storedAt, message);
     if (pending === 0 && !this.#isClosed) this.#handler.onIdle();
   }
 

@@ -234,6 +234,16 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await call.cancel();
   });
 
+  test("a reading that begins behind the end of the stream shows nothing of before", async () => {
+    await ensureStream("ahead");
+    await publish("ahead.a");
+    const from = { pointer: { case: "offset" as const, value: 4n } };
+    const call = windshift.client.readEvents({ stream: "ahead", from, follow: true, limit: 2n }).collect();
+    await expect.poll(() => call.told).toHaveLength(1);
+    for (let id = 2; id <= 5; id++) await publish("ahead.a");
+    await expect.poll(() => call.told.slice(1)).toEqual([4n, 5n]);
+  });
+
   test("values are set, compared, read and deleted", async () => {
     const { client } = windshift;
     await client.ensureStore({ store: "settings" });
