@@ -19,6 +19,7 @@ import { matches } from "./filters.ts";
 /** First token of the subjects of all dead letters. */
 const DEAD_LETTERS = "dead-letters";
 const MARK = "-replay";
+const MARK_SUBJECT = /^dead-letters\.[^.]+\.[^.]+\.[0-9]+-replay$/;
 const LOCK = "windshift-subjects";
 /** A server that was killed while it held the lock holds up the others no longer than this. */
 const LOCK_LIFE_MS = 5_000;
@@ -36,9 +37,9 @@ export function letterSubject(stream: string, consumer: string, id: bigint): str
   return `${DEAD_LETTERS}.${stream}.${consumer}.${id}`;
 }
 
-/** True for the subject of such a mark. */
+/** Hot path: true for the subject of such a mark, of whichever consumer; few others get to the pattern. */
 export function isMarkSubject(subject: string): boolean {
-  return subject.endsWith(MARK) && subject.startsWith(`${DEAD_LETTERS}.`);
+  return subject.endsWith(MARK) && MARK_SUBJECT.test(subject);
 }
 
 /** The subject of the mark that a replay leaves beside a letter. */
@@ -48,7 +49,7 @@ export function markSubject(stream: string, consumer: string, id: bigint): strin
 
 /** The subject of the letter that a mark belongs to; undefined for what is no mark. */
 export function letterOfMark(subject: string): string | undefined {
-  return subject.endsWith(MARK) ? subject.slice(0, -MARK.length) : undefined;
+  return isMarkSubject(subject) ? subject.slice(0, -MARK.length) : undefined;
 }
 
 /** Makes streams for dead letters, and binds consumers to them. */
