@@ -122,7 +122,8 @@ class WatchedConsumer {
   #filters: string | undefined;
   #isUnreadable = false;
   #isMissed = false;
-  #askAt = 0;
+  /** What is learned in between does not put it off: subscriptions may open all the time. */
+  #askAt = performance.now() + ASK_EVERY_MS;
   #isAsking = false;
 
   constructor(api: JetStreamApi, logger: Logger, stream: string, name: string) {
@@ -138,7 +139,6 @@ class WatchedConsumer {
 
   /** Takes over what JetStream says; false where a policy that was known is not there any more. */
   learn(info: ConsumerInfo): boolean {
-    this.#askAt = performance.now() + ASK_EVERY_MS;
     // Of the same name, and another: what was known is of no use.
     if (hasLeader(info)) {
       if (this.#created !== undefined && this.#created !== info.created) this.#known = undefined;
@@ -169,6 +169,7 @@ class WatchedConsumer {
 
   async ask(): Promise<void> {
     this.#isAsking = true;
+    this.#askAt = performance.now() + ASK_EVERY_MS;
     try {
       const info = await this.#api.consumerInfo(this.#stream, this.#name);
       const isThere = this.learn(info);
@@ -183,7 +184,6 @@ class WatchedConsumer {
       }
     } catch {
       // NATS is away, or the consumer gone: subscriptions hear of either by themselves.
-      this.#askAt = performance.now() + ASK_EVERY_MS;
     } finally {
       this.#isAsking = false;
     }

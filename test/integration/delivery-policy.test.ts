@@ -312,6 +312,19 @@ describe("a changed policy", () => {
     await call.cancel();
   });
 
+  test("that was wiped is put back also while subscriptions open and close all the time", async ({ client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1 });
+    const call = await client.subscribe(source.stream, "c");
+    const stored = await storedPolicy(jsm, source.stream);
+    await jsm.consumers.update(source.stream, "c", { metadata: { owner: "us" } });
+    await until(async () => {
+      await (await client.subscribe(source.stream, "c")).cancel();
+      return (await storedPolicy(jsm, source.stream)) !== undefined;
+    });
+    expect(await storedPolicy(jsm, source.stream)).toEqual(stored);
+    await call.cancel();
+  });
+
   test("that cannot be read counts as none, with a warning", async ({ windshift, client, jsm }) => {
     const source = await createFailing(client, { maxAttempts: 1 });
     await jsm.consumers.update(source.stream, "c", { metadata: { [KEY]: "no JSON" } });
