@@ -78,8 +78,15 @@ export function encodeLetter(headers: Buffer | undefined, origin: DeadLetterOrig
   return block([...lines, "Nats-Expected-Last-Subject-Sequence: 0"]);
 }
 
-/** The header block of the event that a replay publishes; `further` are lines of the replay's own. */
-export function encodeReplay({ headers }: Pick<NatsMessage, "headers">, further: readonly string[]): string {
+/**
+ * The header block of the event that a replay publishes; `further` are lines of the replay's own. It can do without the
+ * reasons that clients gave, where there is no room.
+ */
+export function encodeReplay(
+  { headers }: Pick<NatsMessage, "headers">,
+  further: readonly string[],
+  hasReasons = true,
+): string {
   const lines = copiedLines(headers, (name) => !CURRENT.test(name) && !REPLAY.test(name) && name !== IDEMPOTENCY_KEY);
   const current = new Map<string, string>();
   let round = 1;
@@ -88,13 +95,15 @@ export function encodeReplay({ headers }: Pick<NatsMessage, "headers">, further:
     if (number !== undefined) round = Math.max(round, Number(number) + 1);
     else if (CURRENT.test(name)) current.set(name.slice(PREFIX.length), value);
   }
+  const isKept = (field: string): boolean => hasReasons || field.toLowerCase() !== "reason";
   const kept = lines.filter((line) => {
-    const [, number] = NUMBERED.exec(line.slice(0, line.indexOf(":")).toLowerCase()) ?? [];
-    return number === undefined || Number(number) > round - ROUNDS;
+    const [, number, field] = NUMBERED.exec(line.slice(0, line.indexOf(":")).toLowerCase()) ?? [];
+    return number === undefined || (Number(number) > round - ROUNDS && isKept(field!));
   });
   for (const field of HISTORY_FIELDS) {
     const value = current.get(field.toLowerCase());
-    if (value !== undefined) kept.push(`${PREFIX}${round}-${field}: ${value.slice(0, MAX_OLD_REASON)}`);
+    if (value !== undefined && isKept(field))
+      kept.push(`${PREFIX}${round}-${field}: ${value.slice(0, MAX_OLD_REASON)}`);
   }
   const key = current.get("idempotency-key");
   if (key !== undefined) kept.push(`WS-Idempotency-Key: ${key}`);

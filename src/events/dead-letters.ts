@@ -102,8 +102,8 @@ export class DeadLetters {
 
   /**
    * Publishes the events of letters again, for that consumer alone, oldest first, and removes the letters. A letter whose
-   * event could not be stored stays, and ends the work with the error. Repeating it after any failure, at any later time,
-   * stores no event twice.
+   * event could not be stored stays, and ends the work with the error. Repeating it after any failure stores no event twice
+   * while its stream still has the new one, or knows it by its deduplication window.
    */
   async replay(
     stream: string,

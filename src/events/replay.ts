@@ -2,7 +2,7 @@
  * Replaying a dead letter: its event is published again, on its own subject, for the letter's consumer alone.
  *
  * The event's stream and the one for dead letters cannot be written together, so a server may be killed between any two
- * steps, and the letter may be replayed again after any time. What keeps one letter from becoming two events:
+ * steps, and the letter may be replayed again at any later time. What keeps one letter from becoming two events:
  *
  * 1. A mark is stored beside the letter, once (`dead-letters.<stream>.<consumer>.<id>-replay`): the sequence that the event's
  *    stream has come to before anything was published.
@@ -11,6 +11,9 @@
  *
  * Whoever finds a mark in step 1 looks first whether the event was stored after that sequence; that takes a while on a busy
  * subject, and only after a failure. A mark that outlived its letter belongs to no other one: it names the letter's sequence.
+ * A stream for letters that is full takes no mark; then every replay looks, from the event that it repeats on.
+ *
+ * What was stored is found while the stream still has it, or its deduplication window still knows its message id.
  */
 import { WindshiftError, quote } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
@@ -41,6 +44,8 @@ export class Replay {
   readonly #consumer: string;
   readonly #removal: LetterRemoval;
   #filters: readonly string[] = [];
+  /** In milliseconds since the epoch. */
+  #streamCreated = 0;
 
   constructor(dependencies: ReplayDependencies, stream: string, consumer: string) {
     this.#dependencies = dependencies;
@@ -49,12 +54,17 @@ export class Replay {
     this.#removal = new LetterRemoval(dependencies, stream, consumer);
   }
 
-  /** Rejects where nobody would see what is replayed: without the consumer, and on a mirror, where nothing can be published. */
+  /**
+   * Rejects where nobody would see what is replayed: without the consumer, and on a mirror or an aggregate, where nothing can
+   * be published: it would go to the stream that they copy, and to the consumers there.
+   */
   async prepare(call: ApiCall): Promise<void> {
     const { api } = this.#dependencies;
-    const { config } = await api.streamInfo(this.#stream, call);
-    if (config.mirror !== undefined) {
-      const text = `stream: ${quote(this.#stream)} is a mirror, so nothing can be published again`;
+    const { config, created } = await api.streamInfo(this.#stream, call);
+    this.#streamCreated = Date.parse(created);
+    if ((config.subjects ?? []).length === 0) {
+      const what = config.mirror === undefined ? "collects no subjects of its own" : "is a mirror";
+      const text = `stream: ${quote(this.#stream)} ${what}, so nothing can be published again`;
       throw new WindshiftError("CONFIGURATION_REFUSED", text, { field: "stream", metadata: { stream: this.#stream } });
     }
     const consumer = await api.consumerInfo(this.#stream, this.#consumer, call);
@@ -67,20 +77,24 @@ export class Replay {
   async run(letters: string, found: FoundLetter, call: ApiCall): Promise<bigint> {
     const { letter } = found;
     this.#checkIsSeen(letter);
+    const headers = this.#headers(found);
     const mark = await this.#mark(letters, letter, call);
     const before = mark.isNew ? undefined : await this.#find(letter, mark.after, call);
-    const id = before ?? (await this.#publish(found, call));
+    const id = before ?? (await this.#store(letter.subject, headers, found.message.payload, call)).sequence;
     await this.#removal.run(letters, letter, call);
-    await removeMessage(this.#dependencies, letters, mark.sequence, call);
+    if (mark.sequence !== undefined) await removeMessage(this.#dependencies, letters, mark.sequence, call);
     return id;
   }
 
-  /** The mark of a letter: a new one, or the one of an earlier attempt. */
+  /**
+   * The mark of a letter: a new one, or the one of an earlier attempt. Where the stream of letters is full, there is none: an
+   * earlier attempt that found it full as well may have stored the event, behind the one that it repeats.
+   */
   async #mark(
     letters: string,
     letter: DeadLetter,
     call: ApiCall,
-  ): Promise<{ readonly isNew: boolean; readonly after: bigint; readonly sequence: bigint }> {
+  ): Promise<{ readonly isNew: boolean; readonly after: bigint; readonly sequence: bigint | undefined }> {
     const { reader } = this.#dependencies;
     const subject = markSubject(this.#stream, this.#consumer, letter.id);
     for (;;) {
@@ -92,6 +106,7 @@ export class Replay {
         const { sequence } = await this.#store(subject, headers, payload, call);
         return { isNew: true, after, sequence };
       } catch (error) {
+        if (isFull(error)) return { isNew: false, after: this.#before(letter), sequence: undefined };
         if (!isWrongLastSequence(jetStreamCode(error))) throw error;
       }
       const stored = await reader.lastOf(letters, subject, deadlineOf(call));
@@ -101,6 +116,11 @@ export class Replay {
         return { isNew: false, after: BigInt(earlier.after), sequence: stored.sequence };
       await removeMessage(this.#dependencies, letters, stored.sequence, call);
     }
+  }
+
+  /** Any replay of a letter comes after this. A stream that was made anew counts its ids from 1. */
+  #before({ id, time }: DeadLetter): bigint {
+    return Date.parse(time) > this.#streamCreated ? id : 0n;
   }
 
   /** The id of the event that an earlier attempt has stored. */
@@ -116,15 +136,23 @@ export class Replay {
     return undefined;
   }
 
-  async #publish({ letter, message }: FoundLetter, call: ApiCall): Promise<bigint> {
-    const headers = encodeReplay(message, [
+  /** NATS would close the connection for a message that is too large. The reasons are what an event can do without. */
+  #headers({ letter, message }: FoundLetter): string {
+    const { maxPayload } = this.#dependencies.api.connection;
+    const lines = [
       `WS-Replay-Consumer: ${this.#replayConsumer()}`,
       `WS-Replay-Id: ${letter.id}`,
       `Nats-Msg-Id: ws-replay.${this.#stream}.${this.#consumer}.${letter.id}.${letter.sequence}`,
       // Elsewhere the consumer would not see it.
       `Nats-Expected-Stream: ${this.#stream}`,
-    ]);
-    return (await this.#store(letter.subject, headers, message.payload, call)).sequence;
+    ];
+    for (const hasReasons of [true, false]) {
+      const block = encodeReplay(message, lines, hasReasons);
+      if (Buffer.byteLength(block) + message.payload.length <= maxPayload) return block;
+    }
+    const text = `replayed, event ${letter.id} of stream ${quote(this.#stream)} would be larger than NATS accepts`;
+    const metadata = { stream: this.#stream, id: String(letter.id) };
+    throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata });
   }
 
   async #store(subject: string, headers: string, payload: Uint8Array, call: ApiCall): Promise<PublishAck> {
@@ -146,6 +174,10 @@ export class Replay {
   #replayConsumer(): string {
     return `${this.#stream}/${this.#consumer}`;
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof WindshiftError && error.reason === "STREAM_FULL";
 }
 
 function readMark({ payload }: StoredMessage): Mark | undefined {

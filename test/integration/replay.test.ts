@@ -21,8 +21,7 @@ const test = base.extend<{ $file: { letters: DeadLetters } }>({
 });
 
 /** A stream, with the consumers `c` (which has dead letters) and `other` of all its events. */
-async function createStream(client: Client): Promise<string> {
-  const stream = uniqueName();
+async function createStream(client: Client, stream = uniqueName()): Promise<string> {
   await client.ensureStream({ name: stream, source: { case: "subjects", value: { subjects: [`${stream}.>`] } } });
   const from = { pointer: { case: "start" as const, value: true } };
   const request = { stream, subjects: [`${stream}.>`], from };
@@ -33,24 +32,33 @@ async function createStream(client: Client): Promise<string> {
 
 /** Writes letters of the consumer `c` as a server does, one for each id. */
 async function writeLetters(nats: NatsConnection, stream: string, ids: readonly bigint[]): Promise<void> {
-  for (const id of ids) {
-    const origin = {
-      stream,
-      consumer: "c",
-      id,
-      subject: `${stream}.a`,
-      attempts: 2,
-      cause: "attempts" as const,
-      reason: `reason ${id}`,
-      time: "2026-01-02T03:04:05Z",
-    };
-    const headers = natsHeaders();
-    for (const line of encodeLetter(undefined, origin).trimEnd().split("\r\n").slice(1)) {
-      const colon = line.indexOf(":");
-      headers.append(line.slice(0, colon), line.slice(colon + 2));
-    }
-    await jetstream(nats).publish(`dead-letters.${stream}.c.${id}`, `payload ${id}`, { headers });
+  for (const id of ids) await writeLetter(nats, stream, id, letterBlock(stream, id, `reason ${id}`), `payload ${id}`);
+}
+
+/** Writes a letter that is as large as NATS accepts it. */
+async function writeLargest(nats: NatsConnection, stream: string, id: bigint, reason: string): Promise<void> {
+  const block = letterBlock(stream, id, reason);
+  await writeLetter(nats, stream, id, block, Buffer.alloc(nats.info!.max_payload - block.length));
+}
+
+function letterBlock(stream: string, id: bigint, reason: string): string {
+  const origin = { stream, consumer: "c", id, subject: `${stream}.a`, attempts: 2, reason };
+  return encodeLetter(undefined, { ...origin, cause: "attempts", time: "2026-01-02T03:04:05Z" });
+}
+
+async function writeLetter(
+  nats: NatsConnection,
+  stream: string,
+  id: bigint,
+  block: string,
+  payload: string | Buffer,
+): Promise<void> {
+  const headers = natsHeaders();
+  for (const line of block.trimEnd().split("\r\n").slice(1)) {
+    const colon = line.indexOf(":");
+    headers.append(line.slice(0, colon), line.slice(colon + 2));
   }
+  await jetstream(nats).publish(`dead-letters.${stream}.c.${id}`, payload, { headers });
 }
 
 const CALL = {};
@@ -118,6 +126,28 @@ describe("a replay", () => {
     expect(stored!.header.get("WS-Dead-Letter-1-Reason")).toBe("reason 9");
   });
 
+  test("of what would be larger than NATS accepts goes without its reasons, else it fails, and others go on", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    // A replay has the name more often than a letter.
+    const stream = await createStream(client, uniqueName() + "-".repeat(150));
+    await writeLargest(natsClient, stream, 3n, "r".repeat(250));
+    await writeLargest(natsClient, stream, 4n, "r");
+    await writeLetters(natsClient, stream, [5n]);
+    const failed: unknown[] = [];
+    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 2 });
+    expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
+    const stored = await jsm.streams.getMessage(stream, { seq: 1 });
+    expect(stored!.header.get("WS-Dead-Letter-1-Id")).toBe("3");
+    expect(stored!.header.has("WS-Dead-Letter-1-Reason")).toBe(false);
+    // The one that failed, without a mark.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
+  });
+
   test("ends when it is told to", async ({ client, natsClient, letters }) => {
     const stream = await createStream(client);
     await writeLetters(natsClient, stream, [5n, 3n, 9n]);
@@ -125,6 +155,52 @@ describe("a replay", () => {
     const work = { ratePerSecond: 0.001, signal: controller.signal, onDone: () => controller.abort() };
     expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
     expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map(({ id }) => id)).toEqual([3n, 9n]);
+  });
+
+  test("works, and stores no event twice, while the stream for dead letters is full", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    const call = await client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`, "payload");
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true } });
+    await call.confirmation();
+    await call.cancel();
+    await writeLetters(natsClient, stream, [99n]);
+    await jsm.streams.update(`${stream}-dead-letters`, { max_msgs: 2 });
+    // What a server has left that was killed there, when its message id is not known any more.
+    const headers = natsHeaders();
+    headers.set("WS-Replay-Id", String(id));
+    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    const { seq } = await jetstream(natsClient).publish(`${stream}.a`, "payload", { headers });
+    const done: unknown[] = [];
+    const work = { onDone: (...ids: unknown[]) => void done.push(ids) };
+    await letters.replay(stream, "c", [id], work, CALL);
+    await writeLetters(natsClient, stream, [100n]);
+    await letters.replay(stream, "c", [99n], work, CALL);
+    expect(done).toEqual([
+      [id, BigInt(seq)],
+      [99n, BigInt(seq) + 1n],
+    ]);
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map((letter) => letter.id)).toEqual([100n]);
+  });
+
+  test("on a stream that collects no subjects of its own is refused", async ({ client, jsm, natsClient, letters }) => {
+    const origin = await createStream(client);
+    const stream = uniqueName();
+    await client.ensureStream({ name: stream, source: { case: "aggregate", value: { sources: [{ name: origin }] } } });
+    await client.ensureConsumer({ stream, name: "c", subjects: [">"], deliveryPolicy: { deadLetter: {} } });
+    await writeLetters(natsClient, stream, [5n]);
+    await expect(letters.replay(stream, "c", "all", {}, CALL)).rejects.toMatchObject({
+      reason: "CONFIGURATION_REFUSED",
+      field: "stream",
+    });
+    // The letter, and no mark.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
   });
 
   test("on a mirror, or for a consumer that would not see it, is refused", async ({ client, natsClient, letters }) => {

@@ -2027,16 +2027,17 @@ export const AdminService: GenService<{
   },
   /**
    * Publishes the events of dead letters again, for their consumer alone: other consumers of the stream skip them. A dead
-   * letter goes when its event is stored again; repeated after a failure, no event is stored twice. Each is answered as it is
-   * done, oldest first, and the last message sums up.
+   * letter goes when its event is stored again. Repeated after a failure, no event is stored twice while its stream still has
+   * the new event, or knows it by its deduplication window. Each is answered as it is done, oldest first, and the last message
+   * sums up.
    *
    * One that cannot be published again is answered with its error and stays; the others go on, and the call ends with OK. What
    * concerns all of them (NATS cannot be reached) ends the call. A client that leaves, or whose deadline passes, ends it after
    * the one that is under way; the call has no deadline unless the client sets one.
    *
    * Errors: `INVALID_ARGUMENT` for a name that is not valid, without `events` and for too many ids; `NOT_FOUND` when the
-   * stream or the consumer does not exist; `FAILED_PRECONDITION` for a mirror, to which nothing can be published;
-   * `UNAVAILABLE` when NATS cannot be reached or the server is draining: what was told is done, the rest stays.
+   * stream or the consumer does not exist; `FAILED_PRECONDITION` for a mirror or an aggregate, to which nothing can
+   * be published; `UNAVAILABLE` when NATS cannot be reached or the server is draining: what was told is done, the rest stays.
    *
    * @generated from rpc windshift.admin.v1alpha1.AdminService.ReplayDeadLetters
    */
