@@ -61,8 +61,18 @@ export type Access =
       readonly stream: string;
       readonly consumer: string;
       readonly filters: readonly string[];
+      readonly isLearned?: true;
     }
-  | { readonly verb: "read"; readonly stream: string; readonly filters: readonly string[] }
+  | {
+      readonly verb: "read";
+      readonly stream: string;
+      readonly filters: readonly string[];
+      /**
+       * The filters are what NATS told, not what the caller named: whoever is refused does not hear of them, and they may
+       * hold what other clients of NATS put there.
+       */
+      readonly isLearned?: true;
+    }
   | {
       readonly verb: "ensure-stream";
       readonly stream: string;
@@ -100,12 +110,16 @@ export interface Question {
   readonly names: readonly (readonly [Dimension, string | undefined])[];
   readonly filters: readonly string[];
   readonly filterDimension: "subjects" | "keys";
+  /** NATS has the filters already: they are matched as they are. */
+  readonly isLearned: boolean;
   /** As it stands in explanations, after "may". */
   readonly text: string;
+  /** The same with nothing but what the caller named. */
+  readonly named: string;
 }
 
 const ALL = [">"];
-const NONE = { filters: [], filterDimension: "subjects" } as const;
+const NONE = { filters: [], filterDimension: "subjects", isLearned: false } as const;
 
 /** The questions that must all be answered with yes, the one of the access' own verb first. */
 export function questionsOf(access: Access): readonly Question[] {
@@ -113,9 +127,9 @@ export function questionsOf(access: Access): readonly Question[] {
     case "publish":
       return [publishQuestion(access.subject)];
     case "consume":
-      return [consumerQuestion(access.verb, access.stream, access.consumer, orAll(access.filters))];
+      return [consumerQuestion(access.verb, access.stream, access.consumer, orAll(access.filters), access.isLearned)];
     case "read":
-      return [streamQuestion(access.verb, access.stream, orAll(access.filters))];
+      return [streamQuestion(access.verb, access.stream, orAll(access.filters), access.isLearned)];
     case "ensure-stream": {
       const sources = access.sources ?? [];
       const held = [...access.subjects, ...sources.flatMap(({ filters }) => orAll(filters))];
@@ -147,18 +161,28 @@ function orAll(filters: readonly string[]): readonly string[] {
 }
 
 function publishQuestion(subject: string): Question {
+  const text = `publish ${quote(subject)}`;
   return {
     verb: "publish",
     names: [],
     filters: [subject],
     filterDimension: "subjects",
-    text: `publish ${quote(subject)}`,
+    isLearned: false,
+    text,
+    named: text,
   };
 }
 
-function streamQuestion(verb: Verb, stream: string, filters: readonly string[]): Question {
-  const text = `${verb} ${quote(stream)}${listed(filters)}`;
-  return { verb, names: [["streams", stream]], filters, filterDimension: "subjects", text };
+function streamQuestion(verb: Verb, stream: string, filters: readonly string[], isLearned = false): Question {
+  const about = `${verb} ${quote(stream)}`;
+  return {
+    verb,
+    names: [["streams", stream]],
+    filters,
+    filterDimension: "subjects",
+    isLearned,
+    ...textsOf(about, filters, isLearned),
+  };
 }
 
 function consumerQuestion(
@@ -166,9 +190,10 @@ function consumerQuestion(
   stream: string,
   consumer: string | undefined,
   filters: readonly string[],
+  isLearned = false,
 ): Question {
   const name = consumer === undefined ? "(a new name)" : quote(consumer);
-  const text = `${verb} ${quote(stream)} ${name}${listed(filters)}`;
+  const about = `${verb} ${quote(stream)} ${name}`;
   return {
     verb,
     names: [
@@ -177,20 +202,27 @@ function consumerQuestion(
     ],
     filters,
     filterDimension: "subjects",
-    text,
+    isLearned,
+    ...textsOf(about, filters, isLearned),
   };
 }
 
 function storeQuestion(verb: Verb, store: string, filters: readonly string[]): Question {
-  const text = `${verb} ${quote(store)}${listed(filters)}`;
-  return { verb, names: [["stores", store]], filters, filterDimension: "keys", text };
+  const texts = textsOf(`${verb} ${quote(store)}`, filters, false);
+  return { verb, names: [["stores", store]], filters, filterDimension: "keys", isLearned: false, ...texts };
 }
 
 function adminQuestion(access: Access & { readonly verb: "admin" }): Question {
   const values = { streams: access.stream, consumers: access.consumer, stores: access.store };
   const about = OPERATIONS[access.operation].map((dimension) => [dimension, values[dimension]] as const);
-  const text = ["admin", access.operation, ...about.map(([, name]) => (name === undefined ? "(all)" : quote(name)))];
-  return { verb: "admin", names: [["operations", access.operation], ...about], ...NONE, text: text.join(" ") };
+  const words = ["admin", access.operation, ...about.map(([, name]) => (name === undefined ? "(all)" : quote(name)))];
+  const text = words.join(" ");
+  return { verb: "admin", names: [["operations", access.operation], ...about], ...NONE, text, named: text };
+}
+
+function textsOf(about: string, filters: readonly string[], isLearned: boolean): Pick<Question, "text" | "named"> {
+  const text = `${about}${listed(filters)}`;
+  return { text, named: isLearned ? about : text };
 }
 
 /** The first few, so that a request with a thousand filters does not make a long message. */

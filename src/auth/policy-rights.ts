@@ -19,8 +19,10 @@ export interface Decision {
   readonly allowed: boolean;
   /** The rules that decided, joined by commas; undefined where none is about it. */
   readonly rule: string | undefined;
-  /** A sentence for people. */
+  /** A sentence for people who may know the rules, and what NATS holds. */
   readonly explanation: string;
+  /** What whoever is refused may hear: the verb with what they named themselves. */
+  readonly refusal?: string;
   /** A name or subject is none: nobody could be allowed to do that. */
   readonly isInvalid?: true;
 }
@@ -75,11 +77,12 @@ export class Rights {
   }
 
   #answer(question: Question): Decision {
-    const { verb, text } = question;
+    const { verb, text, named } = question;
     const refused = (rule: string | undefined, why: string): Decision => ({
       allowed: false,
       rule,
       explanation: `${this.#who} may not ${text}: ${why}`,
+      refusal: `the policy does not allow to ${named}`,
     });
     const invalid = invalidPart(question);
     if (invalid !== undefined) return { ...refused(undefined, `${quote(invalid)} is not valid`), isInvalid: true };
@@ -102,16 +105,19 @@ function recentKey(access: Access): string | undefined {
       return access.keys.length === 1 ? `${access.verb} ${access.store} ${access.keys[0]}` : undefined;
     case "consume":
       return access.filters.length === 1
-        ? `consume ${access.stream} ${access.consumer} ${access.filters[0]}`
+        ? `consume ${access.isLearned ?? false} ${access.stream} ${access.consumer} ${access.filters[0]}`
         : undefined;
     default:
       return undefined;
   }
 }
 
-/** The first name or filter that NATS would not take: nothing is known of what it might be taken for. */
-function invalidPart({ verb, names, filters }: Question): string | undefined {
+/**
+ * The first name or filter that NATS would not take: nothing is known of what it might be taken for. What NATS has already
+ * it did take: it allows more characters than we do.
+ */
+function invalidPart({ verb, names, filters, isLearned }: Question): string | undefined {
   const isValid = verb === "publish" || verb === "state-write" ? isSubject : isFilter;
   const name = names.find(([, value]) => value !== undefined && !isName(value))?.[1];
-  return name ?? filters.find((filter) => !isValid(filter));
+  return name ?? (isLearned ? undefined : filters.find((filter) => !isValid(filter)));
 }

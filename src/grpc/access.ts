@@ -38,10 +38,10 @@ function sourceAccess({ name, filterSubjects }: EnsureStreamRequest_StreamSource
   return { stream: name, filters: filterSubjects };
 }
 
-/** A consumer with its filters, and the stream of its dead letters. */
+/** A consumer with its filters, and the stream of its dead letters; empty names are none. */
 export function ensureConsumerAccess({ stream, name, subjects, deliveryPolicy }: EnsureConsumerRequest): Access {
-  const deadLetterStream = deliveryPolicy?.deadLetter?.stream;
-  return { verb: "ensure-consumer", stream, consumer: name, filters: subjects, deadLetterStream };
+  const deadLetterStream = deliveryPolicy?.deadLetter?.stream || undefined;
+  return { verb: "ensure-consumer", stream, consumer: name || undefined, filters: subjects, deadLetterStream };
 }
 
 /** A consumer by its id. */

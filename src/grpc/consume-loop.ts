@@ -187,7 +187,8 @@ export class ConsumeLoop implements SubscriptionListener {
   /** False: the call has ended, as its caller may not see what the consumer delivers. */
   #mayConsume(filters: readonly string[]): boolean {
     try {
-      this.#call.authorize({ verb: "consume", stream: this.#stream, consumer: this.#consumer, filters });
+      const [stream, consumer] = [this.#stream, this.#consumer];
+      this.#call.authorize({ verb: "consume", stream, consumer, filters, isLearned: true });
       return true;
     } catch (error) {
       this.#fail(error);

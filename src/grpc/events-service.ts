@@ -1,6 +1,6 @@
 /** `windshift.events.v1alpha1.EventsService`: convert, call, convert. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { WindshiftError } from "../errors.ts";
+import type { Reason, WindshiftError } from "../errors.ts";
 import type { Events } from "../events/events.ts";
 import {
   CancelScheduledEventRequestSchema,
@@ -202,10 +202,10 @@ export class EventsService {
   #getEvent(call: UnaryCall<GetEventRequest, Parameters<typeof encodeEvent>[0]>): void {
     const { request, deadlineMs } = call;
     const { stream } = request;
-    // Somebody who may read some subjects alone does not learn either which ids the others have.
+    // Somebody who may read some subjects alone does not learn either which ids the others have: no filters are all.
     const answer = (filters: readonly string[], respond: () => void): void => {
       try {
-        call.authorize({ verb: "read", stream, filters });
+        if (request.event.case === "id") call.authorize({ verb: "read", stream, filters, isLearned: true });
         respond();
       } catch (error) {
         call.fail(error);
@@ -213,8 +213,10 @@ export class EventsService {
     };
     this.#events.getter.get(stream, toEventQuery(request), deadlineMs, {
       onEvent: (event) => answer([event.subject], () => call.respond(toEventMessage(event, 0))),
-      onFailed: (error) =>
-        answer(request.event.case === "id" ? [] : [request.event.value ?? ""], () => call.fail(error)),
+      onFailed: (error) => {
+        if (TELLING.has(error.reason)) answer([], () => call.fail(error));
+        else call.fail(error);
+      },
     });
   }
 
@@ -229,6 +231,9 @@ export class EventsService {
     }
   }
 }
+
+/** What a get fails with that tells of the stream. */
+const TELLING: ReadonlySet<Reason> = new Set(["EVENT_NOT_FOUND", "STREAM_NOT_FOUND"]);
 
 class UnaryAnswer extends PublishAnswer {
   readonly #call: UnaryCall<PublishEventRequest, bigint>;

@@ -212,7 +212,8 @@ export class Guard implements Interceptor, Disposable {
     // As the contract has it for everybody; the domain, which would name the field, is not to see what no policy judged.
     if (decision.isInvalid === true) throw new WindshiftError("INVALID_VALUE", decision.explanation);
     this.#audit.denied(audited(call), principal, decision.explanation);
-    throw new WindshiftError("PERMISSION_DENIED", decision.explanation);
+    // Rules, and what NATS holds, are for the operator alone.
+    throw new WindshiftError("PERMISSION_DENIED", decision.refusal ?? "the policy does not allow that");
   }
 
   /** The call goes on for as long as that is allowed. */

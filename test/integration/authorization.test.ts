@@ -2,6 +2,8 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { describe, expect, test as base } from "vitest";
 import { createToken } from "../../src/auth/tokens.ts";
 import {
@@ -121,7 +123,121 @@ describe("a caller whom no rule allows anything", () => {
   });
 });
 
+describe("a refusal", () => {
+  const rule = `{ name: secret-rule, for: { principals: [alice] }, allow: [
+    { verbs: [consume], streams: [hidden], consumers: ["*"], subjects: ["hidden.alice.>"] },
+    { verbs: [read], streams: [hidden, none], subjects: ["hidden.alice.>"] } ] }`;
+  const byId = (name: string, id: bigint) => ({ stream: name, event: { case: "id", value: id } }) as const;
+
+  test("of an event is the same whether it is hidden, or missing, or its stream is", async ({ nats, setup }) => {
+    setup.write(policy(rule));
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const [owner, hers] = [as(windshift, root), as(windshift, alice)];
+    await stream(owner, "hidden");
+    const id = await owner.publish("hidden.bob.invoices");
+    const refusals = [
+      await failure(hers.getEvent(byId("hidden", id))),
+      await failure(hers.getEvent(byId("hidden", 99n))),
+    ];
+    for (const refusal of refusals) {
+      expect(refusal).toMatchObject({
+        status: "PERMISSION_DENIED",
+        message: 'the policy does not allow to read "hidden"',
+        metadata: {},
+      });
+    }
+    expect(await failure(hers.getEvent(byId("none", 1n)))).toMatchObject({
+      status: "PERMISSION_DENIED",
+      message: 'the policy does not allow to read "none"',
+    });
+    expect(await failure(owner.getEvent(byId("hidden", 99n)))).toMatchObject({ reason: "EVENT_NOT_FOUND" });
+    expect(await failure(hers.getEvent(byId("hidden", 0n)))).toMatchObject({ reason: "INVALID_VALUE" });
+    expect(setup.audit()).toContainEqual(
+      expect.objectContaining({ what: '"alice" may not read "hidden" "hidden.bob.invoices": no rule allows it' }),
+    );
+  });
+
+  test("of an event that cannot be read now says so, and is none of the policy", async ({ setup }) => {
+    setup.write(policy(rule));
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url, { ...setup.env, GRPC_REQUEST_TIMEOUT: "1s" });
+    await stream(as(windshift, root), "hidden");
+    await nats.stop();
+    const refusal = await failure(as(windshift, alice).getEvent(byId("hidden", 1n), { deadlineMs: 30_000 }));
+    expect(["UNAVAILABLE", "DEADLINE_EXCEEDED"]).toContain(refusal.status);
+  });
+
+  test("names what the caller named, no rule, and not what the consumer of somebody else filters", async ({
+    nats,
+    setup,
+  }) => {
+    setup.write(
+      policy(rule, "{ name: stop, for: { principals: [alice] }, deny: [{ verbs: [publish], subjects: [a] }] }"),
+    );
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const [owner, hers] = [as(windshift, root), as(windshift, alice)];
+    await stream(owner, "hidden");
+    await owner.ensureConsumer({ stream: "hidden", name: "his", subjects: ["hidden.bob.invoices"] });
+    expect(await failure(hers.publish("a"))).toMatchObject({ message: 'the policy does not allow to publish "a"' });
+    expect(await failure(hers.subscribe("hidden", "his"))).toMatchObject({
+      message: 'the policy does not allow to consume "hidden" "his"',
+    });
+    const told = setup.audit().map(({ what }) => what);
+    expect(told).toContain('"alice" may not publish "a": denied by rule stop');
+    expect(told).toContain('"alice" may not consume "hidden" "his" "hidden.bob.invoices": no rule allows it');
+  });
+});
+
 describe("a policy", () => {
+  test("judges what other clients of NATS stored, whatever its subjects are made of", async ({ nats, setup }) => {
+    setup.write(
+      policy(`{ name: r, for: { principals: [alice] }, allow: [
+        { verbs: [read], streams: [foreign], subjects: ["foreign.*"] },
+        { verbs: [consume], streams: [foreign], consumers: ["*"], subjects: ["foreign.*"] } ] }`),
+    );
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const [owner, hers] = [as(windshift, root), as(windshift, alice)];
+    await stream(owner, "foreign");
+    const plain = await connect({ servers: nats.url });
+    try {
+      for (const subject of ["foreign.eu:1", "foreign.x.eu:1"]) await plain.request(subject, "text");
+      const jsm = await jetstreamManager(plain);
+      await jsm.consumers.add("foreign", {
+        durable_name: "mine",
+        ack_policy: "explicit",
+        filter_subject: "foreign.eu:1",
+      });
+      await jsm.consumers.add("foreign", {
+        durable_name: "his",
+        ack_policy: "explicit",
+        filter_subject: "foreign.x.eu:1",
+      });
+    } finally {
+      await plain.close();
+    }
+    const byId = (value: bigint) => ({ stream: "foreign", event: { case: "id", value } }) as const;
+    expect((await hers.getEvent(byId(1n))).event).toMatchObject({ subject: "foreign.eu:1" });
+    expect(await failure(hers.getEvent(byId(2n)))).toMatchObject({ status: "PERMISSION_DENIED" });
+    const subscription = await hers.subscribe("foreign", "mine");
+    expect((await subscription.event()).subject).toBe("foreign.eu:1");
+    await subscription.cancel();
+    expect(await failure(hers.subscribe("foreign", "his"))).toMatchObject({ status: "PERMISSION_DENIED" });
+  });
+
+  test("takes empty names of a consumer and of a stream of dead letters as none", async ({ nats, setup }) => {
+    setup.write(
+      policy(
+        `{ name: e, for: { principals: [alice] }, allow: [{ verbs: [ensure-consumer], streams: [empty], consumers: ["*"], subjects: [">"] }] }`,
+      ),
+    );
+    await using windshift = await startWindshift(nats.url, setup.env);
+    await stream(as(windshift, root), "empty");
+    const hers = as(windshift, alice);
+    await hers.ensureConsumer({ stream: "empty", name: "", subjects: ["empty.>"] });
+    const deliveryPolicy = { maxAttempts: 3, deadLetter: { stream: "" } };
+    await hers.ensureConsumer({ stream: "empty", name: "c", subjects: ["empty.>"], deliveryPolicy });
+  });
+
   test("tells what is allowed from what is not, to the subject and the key", async ({ nats, setup }) => {
     setup.write(
       policy(
@@ -260,8 +376,14 @@ describe("a policy", () => {
     await ensure("moved.b", "moved.secret");
     expect(await subscription.ended).toMatchObject({
       status: "PERMISSION_DENIED",
-      message: '"alice" may not consume "moved" "c" "moved.b" "moved.secret": no rule allows it',
+      message: 'the policy does not allow to consume "moved" "c"',
     });
+    expect(setup.audit()).toContainEqual(
+      expect.objectContaining({
+        event: "denied",
+        what: '"alice" may not consume "moved" "c" "moved.b" "moved.secret": no rule allows it',
+      }),
+    );
   });
 
   test("does not let one subscription settle what another one holds", async ({ nats, setup }) => {

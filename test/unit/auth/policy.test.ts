@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { Access } from "../../../src/auth/policy-access.ts";
 import { Policy } from "../../../src/auth/policy.ts";
 import { ANONYMOUS, type Principal } from "../../../src/auth/principal.ts";
 
@@ -248,6 +249,17 @@ test("an explanation says of each rule what it has to do with it", () => {
     stop: "rules[12].deny[0] (deny read): denies it",
   });
   expect(policy.size).toBe(13);
+});
+
+test("a refusal for who asks holds the verb and what they named, and nothing of the rules", () => {
+  const policy = policyOf({ name: "stop", for: "everyone", deny: "everything" });
+  const about = { stream: "s", filters: ["a.b"] };
+  const refusal = (access: Access) => policy.decide(principal(), access).refusal;
+  expect(refusal({ verb: "read", ...about })).toBe('the policy does not allow to read "s" "a.b"');
+  expect(refusal({ verb: "read", ...about, isLearned: true })).toBe('the policy does not allow to read "s"');
+  expect(refusal({ verb: "consume", consumer: "c", ...about, isLearned: true })).toBe(
+    'the policy does not allow to consume "s" "c"',
+  );
 });
 
 test("more filters than the server takes are refused before they are looked at", () => {
