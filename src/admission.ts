@@ -19,7 +19,10 @@ export interface Admission extends Disposable {
 }
 
 /** Reads policy, tokens and keys. Rejects where a file cannot be used; keys that cannot be fetched now may come later. */
-export async function openAdmission({ auth, auditLog, principalLimits }: Config, logger: Logger): Promise<Admission> {
+export async function openAdmission(
+  { auth, auditLog, principalLimits, grpc }: Config,
+  logger: Logger,
+): Promise<Admission> {
   using stack = new DisposableStack();
   const audit = new Audit(auditLog === undefined ? undefined : usable("AUDIT_LOG", auditLog, openAuditLog));
   const keys = auth.jwt === undefined ? undefined : stack.use(await openKeys(auth.jwt.keys, logger));
@@ -45,6 +48,8 @@ export async function openAdmission({ auth, auditLog, principalLimits }: Config,
     tokens: tokensFile === undefined ? undefined : usable("AUTH_TOKENS_FILE", tokensFile, readTokens),
     jwt: auth.jwt === undefined ? undefined : new JwtVerifier(auth.jwt, keys!),
     certificateName,
+    // Calls whose credential is known have the rest.
+    maxWaiting: Math.ceil(grpc.maxCalls / 4),
   });
   const guard = stack.use(new Guard({ authenticator, allowances: new Allowances(principalLimits), audit }));
   if (policyFile !== undefined) guard.usePolicy(usable("AUTH_POLICY_FILE", policyFile, readPolicy));

@@ -27,6 +27,14 @@ export interface AuthenticatorOptions {
   readonly jwt?: JwtVerifier | undefined;
   /** Where client certificates have the name. */
   readonly certificateName?: CertificateName | undefined;
+  /** Calls that wait until their JWT is checked, whosever; 10,000 unless given. */
+  readonly maxWaiting?: number;
+}
+
+/** A JWT that is being checked, and how many calls wait for that. */
+interface Check {
+  readonly credential: Promise<Credential>;
+  callers: number;
 }
 
 const NOBODY: Credential = { principal: ANONYMOUS, expiresAtMs: Infinity };
@@ -36,6 +44,7 @@ const MAX_TOKEN_LENGTH = 16 * 1024;
 const CACHE_BYTES = 32 * 1024 * 1024;
 /** JWTs that are being checked, or wait for the keys of their issuer. */
 const MAX_CHECKS = 1_000;
+const MAX_WAITING = 10_000;
 const RETRY_AFTER_MS = 100;
 
 /** Finds out who calls. */
@@ -49,11 +58,14 @@ export class Authenticator {
   readonly #takesTokens: boolean;
   readonly #known = new CredentialCache(CACHE_BYTES);
   readonly #certificates = new WeakMap<X509Certificate, Credential>();
-  readonly #checks = new Map<string, Promise<Credential>>();
+  readonly #checks = new Map<string, Check>();
   #tokens: Tokens | undefined;
+  readonly #maxWaiting: number;
+  #waiting = 0;
   #generation = 0;
 
-  constructor({ tokens, jwt, certificateName }: AuthenticatorOptions) {
+  constructor({ tokens, jwt, certificateName, maxWaiting = MAX_WAITING }: AuthenticatorOptions) {
+    this.#maxWaiting = maxWaiting;
     this.#tokens = tokens;
     this.#jwt = jwt;
     this.#certificateName = certificateName;
@@ -100,19 +112,27 @@ export class Authenticator {
       return found;
     }
     if (this.#jwt === undefined || !JwtVerifier.isJwt(token)) throw unauthenticated("the token is not known");
-    return this.#checks.get(authorization) ?? this.#check(this.#jwt, authorization, token);
+    return this.#wait(this.#jwt, authorization, token);
+  }
+
+  /** Calls that wait take room from others: one JWT that is made up could come with all there are. */
+  #wait(jwt: JwtVerifier, authorization: string, token: string): Promise<Credential> {
+    if (this.#waiting >= this.#maxWaiting) throw overloaded(`calls wait for a check: ${this.#maxWaiting} already`);
+    let check = this.#checks.get(authorization);
+    if (check === undefined) this.#checks.set(authorization, (check = this.#check(jwt, authorization, token)));
+    this.#waiting += 1;
+    check.callers += 1;
+    return check.credential;
   }
 
   /** Calls that come with the same JWT wait for one check of it. */
-  #check(jwt: JwtVerifier, authorization: string, token: string): Promise<Credential> {
-    if (this.#checks.size >= MAX_CHECKS) {
-      throw new WindshiftError("OVERLOADED", `too many credentials to check: ${MAX_CHECKS} in progress`, {
-        outcome: "not_stored",
-        retryAfterMs: RETRY_AFTER_MS,
-      });
-    }
-    const check = this.#verify(jwt, authorization, token).finally(() => this.#checks.delete(authorization));
-    this.#checks.set(authorization, check);
+  #check(jwt: JwtVerifier, authorization: string, token: string): Check {
+    if (this.#checks.size >= MAX_CHECKS) throw overloaded(`credentials to check: ${MAX_CHECKS} in progress`);
+    const credential = this.#verify(jwt, authorization, token).finally(() => {
+      this.#checks.delete(authorization);
+      this.#waiting -= check.callers;
+    });
+    const check: Check = { credential, callers: 0 };
     return check;
   }
 
@@ -135,6 +155,10 @@ export class Authenticator {
     }
     return credential;
   }
+}
+
+function overloaded(what: string): WindshiftError {
+  return new WindshiftError("OVERLOADED", `too many ${what}`, { outcome: "not_stored", retryAfterMs: RETRY_AFTER_MS });
 }
 
 function valid(credential: Credential): Credential {

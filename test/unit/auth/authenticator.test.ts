@@ -365,3 +365,16 @@ describe("tokens", () => {
     expect(await who(by, `Bearer ${await key.sign({ claims: { sub: "jwt" } })}`)).toBe("jwt");
   });
 });
+
+test("calls that wait for the check of one made up JWT are bounded, and leave room when it is over", async () => {
+  const keys = await started({ cooldownMs: 0 });
+  const by = new Authenticator({ jwt: new JwtVerifier(OPTIONS, keys), maxWaiting: 3 });
+  const madeUp = `Bearer ${await stranger.sign({ header: { kid: "unknown" } })}`;
+  server.answer = SILENT;
+  onTestFinished(() => void (server.answer = jwks(key)));
+  const waiting = [1, 2, 3].map(async () => who(by, madeUp));
+  expect(await who(by, madeUp)).toBe("OVERLOADED: too many calls wait for a check: 3 already");
+  keys[Symbol.dispose]();
+  for (const each of await Promise.all(waiting)) expect(each).toMatch(/^UNAUTHENTICATED/);
+  expect(await who(by, madeUp)).toMatch(/^UNAUTHENTICATED/);
+});
