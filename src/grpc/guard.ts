@@ -64,15 +64,16 @@ export class Guard implements Interceptor, Disposable {
   /** Calls in progress that the audit log will tell of. */
   readonly #administered = new WeakMap<ServerCall, object>();
   readonly #timer: NodeJS.Timeout;
+  /** Open calls whose credential has to be proved anew. */
+  readonly #unproved = new Set<Standing>();
   #isProving = false;
-  #proveAgain = false;
 
   constructor({ authenticator, allowances, audit }: GuardOptions) {
     this.#authenticator = authenticator;
     this.#allowances = allowances;
     this.#audit = audit;
     authenticator.onChange = () => this.#credentialsChanged();
-    this.#timer = setInterval(() => this.#endExpired(), LOOK_INTERVAL_MS).unref();
+    this.#timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS).unref();
   }
 
   /** Who makes a call: at once where that is known. Throws or rejects with UNAUTHENTICATED. */
@@ -140,8 +141,10 @@ export class Guard implements Interceptor, Disposable {
     }
     if (call.isUnary) return;
     const standing = this.#standing.get(call);
+    if (standing === undefined) return;
     this.#standing.delete(call);
-    for (const release of standing?.releases ?? []) release();
+    this.#unproved.delete(standing);
+    for (const release of standing.releases) release();
   }
 
   /** A handler that is no part of the router, for callers alone that can prove who they are. */
@@ -237,6 +240,11 @@ export class Guard implements Interceptor, Disposable {
     }
   }
 
+  #look(): void {
+    this.#endExpired();
+    void this.#proveAll();
+  }
+
   #endExpired(): void {
     const now = Date.now();
     for (const { call } of [...this.#standing.values()]) {
@@ -244,30 +252,34 @@ export class Guard implements Interceptor, Disposable {
     }
   }
 
-  /** One walk at a time, and one more where something changed during it. */
   #credentialsChanged(): void {
-    this.#proveAgain = true;
-    if (!this.#isProving) void this.#proveAll();
+    for (const standing of this.#standing.values()) this.#unproved.add(standing);
+    void this.#proveAll();
   }
 
+  /** One walk at a time; what changes during it comes into it again. */
   async #proveAll(): Promise<void> {
+    if (this.#isProving) return;
     this.#isProving = true;
-    while (this.#proveAgain) {
-      this.#proveAgain = false;
-      for (const standing of [...this.#standing.values()]) {
-        if (this.#standing.has(standing.call)) await this.#proveStanding(standing);
-      }
+    const later: Standing[] = [];
+    for (const standing of this.#unproved) {
+      this.#unproved.delete(standing);
+      if (!(await this.#proveStanding(standing))) later.push(standing);
     }
+    for (const standing of later) if (this.#standing.has(standing.call)) this.#unproved.add(standing);
     this.#isProving = false;
   }
 
-  async #proveStanding(standing: Standing): Promise<void> {
+  /** False: nobody can tell now. What cannot be checked held a moment ago, and is asked about again a second later. */
+  async #proveStanding(standing: Standing): Promise<boolean> {
     try {
-      this.#judge(standing, await this.#prove(standing.call.engineCall));
+      const credential = await this.#prove(standing.call.engineCall);
+      if (this.#standing.has(standing.call)) this.#judge(standing, credential);
     } catch (error) {
-      // What cannot be checked right now held a moment ago.
-      if (error instanceof WindshiftError && error.reason === "UNAUTHENTICATED") this.#expel(standing.call, error);
+      if (!(error instanceof WindshiftError && error.reason === "UNAUTHENTICATED")) return false;
+      this.#expel(standing.call, error);
     }
+    return true;
   }
 
   #expel(call: StandingCall, error: WindshiftError): void {
@@ -278,7 +290,7 @@ export class Guard implements Interceptor, Disposable {
 }
 
 /** What a call may be for as long as it lasts. */
-const LASTING: ReadonlySet<Verb> = new Set(["consume", "read", "state-read"]);
+const LASTING: ReadonlySet<Verb> = new Set(["consume", "read", "state-read", "admin"]);
 
 function audited({ name, engineCall }: ServerCall): AuditedCall {
   return { method: name, peer: engineCall.peer };

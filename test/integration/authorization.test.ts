@@ -11,6 +11,7 @@ import {
   PublishEventsRequestSchema,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { METHODS, methodPaths } from "../../src/rpc.ts";
+import { AdminClient } from "../support/admin-client.ts";
 import { type CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
 import { AUDIENCE, ISSUER, SigningKey, jwks } from "../support/issuer.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
@@ -356,6 +357,45 @@ describe("a policy", () => {
     const again = as(windshift, bob).subscribe("taken", "bob");
     expect(await failure(again)).toMatchObject({ status: "PERMISSION_DENIED" });
     expect(setup.audit()).toContainEqual(expect.objectContaining({ event: "changed", what: "the policy", rules: 2 }));
+  });
+
+  test("ends a reading that follows, and a replay, when the right to it is taken away", async ({ nats, setup }) => {
+    const hers = `{ name: r, for: { principals: [alice] }, allow: [
+      { verbs: [read], streams: [lasting], subjects: ["lasting.>"] },
+      { verbs: [admin], operations: [replay-dead-letters], streams: [lasting], consumers: [c] } ] }`;
+    setup.write(policy(hers));
+    await using windshift = await startWindshift(nats.url, setup.env);
+    const owner = as(windshift, root);
+    await stream(owner, "lasting");
+    const deliveryPolicy = { maxAttempts: 1, deadLetter: {} };
+    await owner.ensureConsumer({ stream: "lasting", name: "c", subjects: ["lasting.>"], deliveryPolicy });
+    for (let n = 0; n < 20; n++) await owner.publish("lasting.a");
+    const subscription = await owner.subscribe("lasting", "c");
+    const ids = (await subscription.take(20)).map(({ id }) => id);
+    subscription.send({ case: "reject", value: { ids, permanently: true } });
+    await subscription.confirmation();
+    const plain = await connect({ servers: nats.url });
+    const jsm = await jetstreamManager(plain);
+    await expect
+      .poll(async () => (await jsm.streams.info("lasting-dead-letters")).state.messages, { timeout: 20_000 })
+      .toBe(20);
+    await plain.close();
+    await subscription.cancel();
+    const reading = as(windshift, alice).readEvents({ stream: "lasting", subjects: ["lasting.>"], follow: true });
+    reading.collect();
+    const request = {
+      stream: "lasting",
+      consumer: "c",
+      events: { case: "all", value: true },
+      maxPerSecond: 1,
+    } as const;
+    const replay = new AdminClient(windshift.client).replay(request, { metadata: bearer(alice) });
+    await expect.poll(() => reading.received.length).toBeGreaterThan(0);
+    await expect.poll(() => replay.received.length).toBeGreaterThan(0);
+    setup.write(policy());
+    expect(await reading.ended).toMatchObject({ status: "PERMISSION_DENIED" });
+    expect(await replay.ended).toMatchObject({ status: "PERMISSION_DENIED" });
+    expect(replay.received.length).toBeLessThan(20);
   });
 
   test("ends a subscription whose consumer is made to deliver what its caller may not see", async ({ nats, setup }) => {

@@ -39,7 +39,7 @@ import {
   ResumeConsumerResponseSchema,
 } from "../../src/gen/windshift/admin/v1alpha1/admin_pb.ts";
 import { type ClientReadableStream, status } from "@grpc/grpc-js";
-import { CallError, type CallOptions, type Client } from "./client.ts";
+import { CallError, type CallOptions, type Client, metadataOf } from "./client.ts";
 
 const ADMIN = "/windshift.admin.v1alpha1.AdminService/";
 
@@ -66,12 +66,13 @@ export class AdminClient {
   deleteStore = this.#unary("DeleteStore", DeleteStoreRequestSchema, DeleteStoreResponseSchema);
 
   /** Opens a replay. */
-  replay(request: MessageInitShape<typeof ReplayDeadLettersRequestSchema>): ReplayCall {
+  replay(request: MessageInitShape<typeof ReplayDeadLettersRequestSchema>, options: CallOptions = {}): ReplayCall {
     const stream = this.#client.grpc.makeServerStreamRequest(
       `${ADMIN}ReplayDeadLetters`,
       (message: Uint8Array) => Buffer.from(message),
       (bytes) => fromBinary(ReplayDeadLettersResponseSchema, bytes),
       toBinary(ReplayDeadLettersRequestSchema, create(ReplayDeadLettersRequestSchema, request)),
+      metadataOf({}, options),
     );
     return new ReplayCall(stream);
   }

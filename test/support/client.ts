@@ -464,7 +464,8 @@ export async function failure(call: Promise<unknown>): Promise<CallError> {
   throw new Error("the call succeeded");
 }
 
-function metadataOf(always: Record<string, string>, { metadata = {} }: CallOptions): Metadata {
+/** What a call brings along. */
+export function metadataOf(always: Record<string, string>, { metadata = {} }: CallOptions): Metadata {
   const result = new Metadata();
   for (const [name, value] of Object.entries({ ...always, ...metadata })) result.set(name, value);
   return result;

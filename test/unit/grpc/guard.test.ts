@@ -1,11 +1,16 @@
+import { createLocalJWKSet } from "jose";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Audit } from "../../../src/auth/audit.ts";
 import { Authenticator } from "../../../src/auth/authenticator.ts";
 import { Allowances, type PrincipalLimits } from "../../../src/auth/limits.ts";
-import type { Engine, EngineHandler } from "../../../src/grpc/engine/engine.ts";
+import { JwtVerifier } from "../../../src/auth/jwt.ts";
+import type { KeySource } from "../../../src/auth/keys.ts";
+import type { Engine, EngineCall, EngineHandler } from "../../../src/grpc/engine/engine.ts";
+import { Code } from "../../../src/grpc/errors.ts";
 import { Guard } from "../../../src/grpc/guard.ts";
 import { type BidiCall, Router } from "../../../src/grpc/server.ts";
 import { METHODS } from "../../../src/rpc.ts";
+import { AUDIENCE, ISSUER, SigningKey } from "../../support/issuer.ts";
 import { RecordedCall } from "./recorded-call.ts";
 
 const LIMITS: PrincipalLimits = { callsPerSecond: 0, bytesPerSecond: 0, openSubscriptions: 0, openStreams: 0 };
@@ -18,6 +23,16 @@ function serve(limits: Partial<PrincipalLimits>, handler: (call: BidiCall<Uint8A
   const allowances = new Allowances({ ...LIMITS, ...limits });
   const guard = new Guard({ authenticator: new Authenticator({}), allowances, audit: new Audit(undefined) });
   onTestFinished(() => guard[Symbol.dispose]());
+  const serveCall = router(guard, handler);
+  return (): RecordedCall => {
+    const call = new RecordedCall();
+    serveCall(call);
+    return call;
+  };
+}
+
+/** Serves a method with messages both ways. */
+function router(guard: Guard, handler: (call: BidiCall<Uint8Array, Uint8Array>) => void): (call: EngineCall) => void {
   const handlers: EngineHandler[] = [];
   const engine = { handle: (_path, served) => void handlers.push(served) } as Engine;
   new Router(engine, guard, []).bidi(
@@ -26,11 +41,7 @@ function serve(limits: Partial<PrincipalLimits>, handler: (call: BidiCall<Uint8A
   );
   const [served] = handlers;
   if (served?.kind !== "bidi") throw new Error("there is no handler");
-  return (): RecordedCall => {
-    const call = new RecordedCall();
-    served.handle(call);
-    return call;
-  };
+  return (call) => served.handle(call);
 }
 
 describe("a stream that sends more than it may", () => {
@@ -77,4 +88,33 @@ describe("a stream that sends more than it may", () => {
     call.cancel();
     expect(vi.getTimerCount()).toBe(before);
   });
+});
+
+test("an open call whose credential cannot be checked is asked about again until it can", async () => {
+  const [known, other] = [await SigningKey.make(), await SigningKey.make("key-2")];
+  const keys: KeySource = {
+    find: createLocalJWKSet({ keys: [known.publicJwk] }),
+    refresh: async () => undefined,
+    onChange: undefined,
+    [Symbol.dispose]: () => undefined,
+  };
+  const jwt = { issuer: ISSUER, audiences: [AUDIENCE], algorithms: ["ES256"], clockToleranceMs: 0 };
+  const verifier = new JwtVerifier({ ...jwt, nameClaim: "sub", groupsClaim: "groups" }, keys);
+  const authenticator = new Authenticator({ jwt: verifier });
+  const guard = new Guard({ authenticator, allowances: new Allowances(LIMITS), audit: new Audit(undefined) });
+  onTestFinished(() => guard[Symbol.dispose]());
+  const calls: BidiCall<Uint8Array, Uint8Array>[] = [];
+  const serveCall = router(guard, (call) => calls.push(call));
+  const metadata = { get: () => `Bearer ${bearer}` };
+  const bearer = await known.sign();
+  const call = Object.assign(new RecordedCall(), { metadata });
+  serveCall(call);
+  await expect.poll(() => calls).toHaveLength(1);
+  const authenticate = vi.spyOn(authenticator, "authenticate");
+  Object.assign(keys, { find: undefined });
+  authenticator.forget();
+  await expect.poll(() => authenticate.mock.calls.length, { timeout: 20_000 }).toBeGreaterThan(1);
+  expect(call.status).toBeUndefined();
+  Object.assign(keys, { find: createLocalJWKSet({ keys: [other.publicJwk] }) });
+  await expect.poll(() => call.status, { timeout: 20_000 }).toMatchObject({ code: Code.UNAUTHENTICATED });
 });
