@@ -4,8 +4,6 @@
  * It is written on the condition that its subject has none yet, so whoever tries again after a crash, on this server or
  * another one, stores no second one: the refusal says that it is there. An id begins anew when a stream is made anew, so then
  * the stored letter is looked at; one of another event must not pass for this one's.
- *
- * So many are written at a time; those that wait belong to events that subscriptions hold, which bounds them.
  */
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { WindshiftError, quote } from "../errors.ts";
@@ -15,6 +13,7 @@ import { headerValue } from "../nats/message.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
 import { type DeadLetterStreams, letterSubject } from "./dead-letter-streams.ts";
 import { type DeadLetterOrigin, encodeLetter } from "./dead-letter.ts";
+import { LetterSlots } from "./letter-slots.ts";
 
 /** What {@link DeadLetterWriter} works on. */
 interface WriterDependencies {
@@ -33,15 +32,13 @@ export interface EventContent {
 /** What came of a letter: it is stored now, was already, or cannot be, as its event has left the stream. */
 export type WrittenLetter = "stored" | "known" | "lost";
 
-const MAX_IN_FLIGHT = 64;
-/** For one letter; an event whose letter takes longer is tried again. */
+/** For one letter, its turn included; an event whose letter takes longer is tried again. */
 const PATIENCE_MS = 10_000;
 
 /** Stores letters. */
 export class DeadLetterWriter {
   readonly #dependencies: WriterDependencies;
-  readonly #waiting = new Set<() => void>();
-  #inFlight = 0;
+  readonly #slots = new LetterSlots();
 
   constructor(dependencies: WriterDependencies) {
     this.#dependencies = dependencies;
@@ -56,13 +53,13 @@ export class DeadLetterWriter {
     origin: DeadLetterOrigin,
     content: EventContent | undefined,
   ): Promise<WrittenLetter> {
-    await this.#enter();
+    const deadlineMs = Date.now() + PATIENCE_MS;
+    await this.#slots.enter(deadLetterStream, deadlineMs);
     try {
-      const deadlineMs = Date.now() + PATIENCE_MS;
       const event = content ?? (await this.#read(origin, deadlineMs));
       return event === undefined ? "lost" : await this.#write(deadLetterStream, origin, event, deadlineMs);
     } finally {
-      this.#leave();
+      this.#slots.leave(deadLetterStream);
     }
   }
 
@@ -128,26 +125,6 @@ export class DeadLetterWriter {
     const metadata = { stream: deadLetterStream, id: String(origin.id) };
     const text = `${quote(subject)} holds the letter of another event; replay or delete that first`;
     throw new WindshiftError("CONFIGURATION_REFUSED", text, { metadata });
-  }
-
-  async #enter(): Promise<void> {
-    if (this.#inFlight < MAX_IN_FLIGHT) {
-      this.#inFlight += 1;
-      return;
-    }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiting.add(resolve);
-    await promise;
-  }
-
-  /** The place goes to the one that waits for the longest. */
-  #leave(): void {
-    for (const next of this.#waiting) {
-      this.#waiting.delete(next);
-      next();
-      return;
-    }
-    this.#inFlight -= 1;
   }
 }
 

@@ -222,6 +222,36 @@ test("a stream for dead letters that is gone is made again", async ({ client, js
   await call.cancel();
 });
 
+test("a stream for dead letters that cannot be reached holds up its own letters alone, and none for long", async ({
+  windshift,
+  client,
+  jsm,
+}) => {
+  const [source, other] = [
+    await createFailing(client, { deadLetter: {} }),
+    await createFailing(client, { deadLetter: {} }),
+  ];
+  const letters = `${source.stream}-dead-letters`;
+  // Its letters have no place until the subject is back, which somebody is about to do, and never does.
+  await jsm.streams.update(letters, { subjects: ["dead-letters.elsewhere"] });
+  await jsm.consumers.add(letters, { durable_name: "windshift-subjects", ack_policy: "none" });
+  const call = await client.subscribe(source.stream, "c", 500n);
+  const ids = await Promise.all(Array.from({ length: 500 }, () => client.publish(source.subject, "bad")));
+  await call.take(500);
+  call.send({ case: "reject", value: { ids, permanently: true } });
+  const free = await client.subscribe(other.stream, "c");
+  const id = await client.publish(other.subject, "bad");
+  await free.event();
+  free.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect(await free.confirmation()).toEqual(confirmed({ ids: [id] }));
+  const hasFailed = windshift.log.some((line) => line["stream"] === source.stream && line["failure"] !== undefined);
+  expect(hasFailed).toBe(false);
+  // One after the other they would take longer than this test may.
+  expect((await call.confirmation()).temporaryFailedIds).toHaveLength(500);
+  await free.cancel();
+  await call.cancel();
+});
+
 test("many events are given up at once, each with its letter", async ({ client, jsm }) => {
   const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} });
   const call = await client.subscribe(source.stream, "c", 300n);
