@@ -4,7 +4,7 @@
  */
 import type { WindshiftError } from "../errors.ts";
 import type { StoredEvent } from "./event.ts";
-import type { ForwardReading, ReadListener, ReadRange, Reading } from "./reading.ts";
+import type { ReadListener, ReadRange, Reading } from "./reading.ts";
 
 /** What to read, made up. */
 export interface BackwardRange extends Pick<ReadRange, "stream" | "filters" | "limit"> {
@@ -27,7 +27,7 @@ const GROWTH = 8;
 /** A backward reading. */
 export class BackwardReading implements Reading {
   readonly #range: BackwardRange;
-  readonly #begin: (piece: ReadRange, listener: ReadListener) => Promise<ForwardReading>;
+  readonly #begin: (piece: ReadRange, listener: ReadListener) => Promise<Reading>;
   readonly #listener: ReadListener;
   /** Everything above was told. */
   #to: number;
@@ -43,7 +43,7 @@ export class BackwardReading implements Reading {
   /** `begin` begins to read one piece. */
   constructor(
     range: BackwardRange,
-    begin: (piece: ReadRange, listener: ReadListener) => Promise<ForwardReading>,
+    begin: (piece: ReadRange, listener: ReadListener) => Promise<Reading>,
     listener: ReadListener,
   ) {
     this.#range = range;
@@ -140,14 +140,14 @@ class Piece implements ReadListener {
   /** There are so many more that one had better begin further up. */
   isExcessive = false;
   #excess = 0;
-  #reading: ForwardReading | undefined;
+  #reading: Reading | undefined;
 
   constructor(from: number, onRead: (error: WindshiftError | undefined) => void) {
     this.from = from;
     this.#onRead = onRead;
   }
 
-  set reading(reading: ForwardReading) {
+  set reading(reading: Reading) {
     this.#reading = reading;
     if (this.isExcessive) reading.close();
   }
@@ -155,13 +155,13 @@ class Piece implements ReadListener {
   onEvent(event: StoredEvent): void {
     // A copy: the piece may wait for its client, and is not to keep all that came along with it.
     this.events.push({ ...event, payload: Buffer.from(event.payload) });
-    this.bytes += event.payload.length;
+    this.bytes += event.bytes;
     while (this.events.length > 1 && (this.events.length > MAX_EVENTS || this.bytes > MAX_BYTES)) {
-      const { id, payload } = this.events.shift()!;
+      const { id, bytes } = this.events.shift()!;
       this.isCut = true;
       this.from = id + 1;
-      this.bytes -= payload.length;
-      this.#excess += 1 / MAX_EVENTS + payload.length / MAX_BYTES;
+      this.bytes -= bytes;
+      this.#excess += 1 / MAX_EVENTS + bytes / MAX_BYTES;
     }
     if (this.#excess <= MAX_EXCESS || this.isExcessive) return;
     this.isExcessive = true;

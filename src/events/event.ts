@@ -15,6 +15,8 @@ export interface StoredEvent {
   /** When it was published, or where that is not stored, when JetStream stored it. */
   readonly publishedAt: Timestamp;
   readonly payload: Buffer;
+  /** Size as NATS counts it: subjects and headers included. */
+  readonly bytes: number;
 }
 
 /** One delivery of one event. */
@@ -23,8 +25,6 @@ export interface DeliveredEvent extends StoredEvent {
   readonly attempt: number;
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
-  /** Size as NATS counts it. */
-  readonly bytes: number;
 }
 
 /** Reads a delivered message. */
@@ -53,6 +53,7 @@ export function readWalkedEvent(id: number, time: string, message: WalkedMessage
     headers,
     publishedAt: headers.publishedAt ?? storedAt(time),
     payload: message.payload,
+    bytes: message.size,
   };
 }
 
@@ -65,6 +66,7 @@ export function readStoredEvent(message: StoredMessage): StoredEvent {
     headers,
     publishedAt: headers.publishedAt ?? parseTimestamp(message.time) ?? EPOCH,
     payload: message.payload,
+    bytes: message.subject.length + (message.headers?.length ?? 0) + message.payload.length,
   };
 }
 
