@@ -13,6 +13,7 @@ import type { ConsumerConfig, StreamConfig, StreamInfo } from "@nats-io/jetstrea
 import { WindshiftError, quote } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { JetStreamCode, jetStreamCode } from "../nats/errors.ts";
+import { SUBJECTS_LOCK } from "../nats/own-consumers.ts";
 import { nanoseconds } from "../nats/units.ts";
 import { matches } from "./filters.ts";
 
@@ -20,7 +21,6 @@ import { matches } from "./filters.ts";
 const DEAD_LETTERS = "dead-letters";
 const MARK = "-replay";
 const MARK_SUBJECT = /^dead-letters\.[^.]+\.[^.]+\.[0-9]+-replay$/;
-const LOCK = "windshift-subjects";
 /** A server that was killed while it held the lock holds up the others no longer than this. */
 const LOCK_LIFE_MS = 5_000;
 const LOCK_LOOK_MS = 20;
@@ -148,13 +148,13 @@ export class DeadLetterStreams {
       return await change();
     } finally {
       // Else it goes by itself.
-      await this.#api.deleteConsumer(name, LOCK, {}).catch(() => undefined);
+      await this.#api.deleteConsumer(name, SUBJECTS_LOCK, {}).catch(() => undefined);
     }
   }
 
   async #lock(name: string, call: ApiCall): Promise<void> {
     const config = {
-      name: LOCK,
+      name: SUBJECTS_LOCK,
       // The same again would be no refusal.
       description: `held while the subjects are changed, by ${randomUUID()}`,
       ack_policy: "none",

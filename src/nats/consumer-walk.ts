@@ -7,19 +7,16 @@
  * The consumer is in memory and of one replica. It is deleted when the walk ends; where that is not possible, JetStream
  * does it as soon as nobody has asked for a while. So it does for a walk that is paused for long, which makes another.
  */
-import { randomUUID } from "node:crypto";
 import type { WindshiftError } from "../errors.ts";
 import type { Advisories } from "./advisories.ts";
 import type { ApiCall, JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
 import { readDelivery } from "./delivery.ts";
 import { type NatsMessage, headerValue, statusCode } from "./message.ts";
+import { newWalkName } from "./own-consumers.ts";
 import type { PullMonitor, Watched } from "./pull.ts";
 import { nanoseconds } from "./units.ts";
 import { type Walk, type WalkHandler, type WalkSource, isPassing, isSame, replaced } from "./walk.ts";
-
-/** Consumers of walks are called so, with something unique behind it. */
-const NAME_PREFIX = "ws-read-";
 
 /** What all walks share. */
 export interface WalkContext {
@@ -152,7 +149,7 @@ export class ConsumerWalk implements Walk, Watched {
   async #create(call: ApiCall): Promise<void> {
     const turn = this.#turn;
     const { info, filters } = this.#source;
-    const name = NAME_PREFIX + randomUUID();
+    const name = newWalkName();
     const made = await this.#context.api.putConsumer(
       info.config.name,
       {

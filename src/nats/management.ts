@@ -3,6 +3,7 @@ import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import { isName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "./api.ts";
+import { isOwnConsumer } from "./own-consumers.ts";
 import { nanoseconds } from "./units.ts";
 
 /** Where names come from: all streams, or the consumers of one. */
@@ -19,8 +20,8 @@ const RETRY_AFTER_MS = 500;
 const WAKE_MS = 1_000;
 
 /**
- * The first `count` names after `after`, in the order of their bytes; those that the contract cannot say are left out.
- * nats-server counts from the start of its sorted list: each page asked for begins with the last name of the one before,
+ * The first `count` names after `after`, in the order of their bytes; those that the contract cannot say are left out,
+ * and consumers of our own. nats-server counts from the start of its sorted list: each page asked for begins with the last name of the one before,
  * so that what is made or deleted meanwhile is noticed, and the walk begins again.
  */
 export async function namesAfter(
@@ -54,12 +55,16 @@ async function walkNames(
     const names = page.streams ?? page.consumers ?? [];
     if (last !== undefined && names[0] !== last) return undefined;
     const fresh = last === undefined ? names : names.slice(1);
-    found.push(...fresh.filter((name) => name > after && isName(name)));
+    found.push(...fresh.filter((name) => name > after && isListed(name, list)));
     if (found.length >= count) return found.slice(0, count);
     if (fresh.length === 0 || offset + names.length >= page.total) return found;
     last = names.at(-1);
     offset += names.length - 1;
   }
+}
+
+function isListed(name: string, list: NameList): boolean {
+  return isName(name) && (list === "STREAM.NAMES" || !isOwnConsumer(name));
 }
 
 /** Rejects with STREAM_NOT_FOUND where there is none. */

@@ -48,6 +48,23 @@ describe("ListConsumers", () => {
     for (const size of [1, 2, 3, 100]) expect(await list(size)).toEqual(["a", "b", "c", "d"]);
   });
 
+  test("leaves out what servers make for themselves", async ({ client, admin, jsm }) => {
+    const { stream, consumer } = await createSource(client, { events: 1 });
+    await client.ensureConsumer({ stream, name: "ws-read-mine", subjects: [`${stream}.>`] });
+    await jsm.consumers.add(stream, { name: "windshift-subjects", ack_policy: AckPolicy.None });
+    const readings = Array.from({ length: 3 }, () => client.readEvents({ stream, follow: true }).collect());
+    for (const reading of readings) await expect.poll(() => reading.told).toEqual([1n, "caught up at 1"]);
+    const expected = [consumer, "ws-read-mine"];
+    const ids = await allPages(async (pageToken) => {
+      const { consumers, nextPageToken } = await admin.listConsumers({ stream, pageSize: 1, pageToken });
+      expect(consumers).toHaveLength(1);
+      return { entries: consumers.map(({ id }) => id), nextPageToken };
+    });
+    expect(ids).toEqual(expected);
+    expect((await admin.deleteStream({ stream })).consumers).toEqual(expected);
+    await Promise.all(readings.map(async (reading) => reading.cancel()));
+  });
+
   test("tells of each how far it is", async ({ client, admin }) => {
     const { stream, consumer } = await createSource(client, { events: 3 });
     const { consumers } = await admin.listConsumers({ stream });

@@ -180,7 +180,7 @@ export type Stream_State = Message<"windshift.admin.v1alpha1.Stream.State"> & {
   subjects: bigint;
 
   /**
-   * Number of consumers.
+   * Number of consumers, with those that servers make for themselves.
    *
    * @generated from field: uint64 consumers = 8;
    */
@@ -516,7 +516,8 @@ export type DeleteStreamResponse = Message<"windshift.admin.v1alpha1.DeleteStrea
   stream?: Stream | undefined;
 
   /**
-   * Names of the consumers that went with it, of more than 1,000 the first.
+   * Names of the consumers that went with it, of more than 1,000 the first. Those that servers make for themselves are left
+   * out.
    *
    * @generated from field: repeated string consumers = 2;
    */
@@ -1939,7 +1940,7 @@ export const AdminService: GenService<{
   },
   /**
    * Lists the consumers of a stream. Of each it tells what `GetConsumer` does but for `oldest_unsettled_age` and
-   * `subscriptions`.
+   * `subscriptions`. Those that servers make for themselves, as for `ReadEvents`, are left out.
    *
    * Errors: `INVALID_ARGUMENT` for a name or page token that is not valid; `NOT_FOUND` when the stream does not exist.
    *
