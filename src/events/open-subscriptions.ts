@@ -39,6 +39,8 @@ export interface SubscriptionReport {
 
 const SUBSCRIPTIONS = "subscriptions";
 const RESETS = "consumer-resets";
+/** Longer than for a report: what a server that is merely slow still acknowledges would settle what comes after the reset. */
+const RESET_QUIET_MS = 500;
 /** A server that dies in the middle of a reset keeps subscribers away no longer than this. */
 const MAX_RESET_MS = 30_000;
 /** Resets under way that are known at once; of more, subscribers are not kept away. */
@@ -122,7 +124,7 @@ export class OpenSubscriptions {
     const notice: ResetNotice = { server: this.#instance, stream, consumer, isOver: false };
     const here = this.#noteReset(notice);
     try {
-      const answers = (await this.#peers.ask(RESETS, notice)).filter(isResetAnswer);
+      const answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
       return answers.reduce((sum, { ended }) => sum + ended, here);
     } catch (error) {
       this.#noteReset({ ...notice, isOver: true });

@@ -44,8 +44,11 @@ export class Peers {
     if (this.#connection.connected) this.#subscribe();
   }
 
-  /** Asks all; resolves with what those have answered who did so in time. Rejects without a connection. */
-  async ask(topic: string, body: object): Promise<unknown[]> {
+  /**
+   * Asks all; resolves with what those have answered who did so in time: until there was nothing for `quietMs`. Rejects
+   * without a connection.
+   */
+  async ask(topic: string, body: object, quietMs = QUIET_MS): Promise<unknown[]> {
     const connection = this.#connection;
     const answers: unknown[] = [];
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -58,7 +61,7 @@ export class Peers {
       // A status says that nobody listens.
       if (statusCode(message) !== 0 || answers.length >= MAX_ANSWERS) resolve();
       clearTimeout(quiet);
-      quiet = setTimeout(resolve, Math.max(QUIET_MS, QUIET_ROUND_TRIPS * connection.roundTripMs));
+      quiet = setTimeout(resolve, Math.max(quietMs, QUIET_ROUND_TRIPS * connection.roundTripMs));
     });
     try {
       if (subscription === undefined || !connection.connected) {

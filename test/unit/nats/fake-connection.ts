@@ -1,5 +1,5 @@
 /** A connection to NATS that sends nothing: tests answer in its place. */
-import type { ConnectionListener, NatsConnection, ReplyHandler } from "../../../src/nats/connection.ts";
+import type { ConnectionListener, NatsConnection, ReplyHandler, Subscription } from "../../../src/nats/connection.ts";
 import type { NatsMessage } from "../../../src/nats/message.ts";
 
 /** A request that waits for its answer. */
@@ -15,7 +15,11 @@ export class FakeConnection {
   readonly options = { requestTimeoutMs: 5_000 };
   readonly apiPrefix = "$JS.API";
   readonly maxPayload = 1024 * 1024;
+  readonly connected = true;
+  readonly roundTripMs = 0;
   readonly sent: SentRequest[] = [];
+  /** Who hears what comes on a subject. */
+  readonly subscriptions = new Map<string, (message: NatsMessage) => void>();
   readonly #listeners: ConnectionListener[] = [];
 
   get as(): NatsConnection {
@@ -29,6 +33,19 @@ export class FakeConnection {
 
   request(subject: string, _headers: string, payload: Uint8Array, timeoutMs: number, handler: ReplyHandler): void {
     this.sent.push({ subject, payload: Buffer.from(payload).toString(), timeoutMs, handler });
+  }
+
+  createInbox(): string {
+    return "inbox";
+  }
+
+  subscribe(subject: string, onMessage: (message: NatsMessage) => void): Subscription {
+    this.subscriptions.set(subject, onMessage);
+    return { unsubscribe: () => this.subscriptions.delete(subject) } as unknown as Subscription;
+  }
+
+  publishWithReply(): void {
+    // Whoever hears it is played by the test.
   }
 
   /** The oldest request without an answer. */

@@ -917,7 +917,8 @@ export type GetConsumerResponse = Message<"windshift.admin.v1alpha1.GetConsumerR
 
   /**
    * Who is subscribed to it, in the order of servers and of opening; of more than 1,000 the first. All servers on this NATS
-   * are asked, and those that do not answer within a second are missing.
+   * are asked; those that do not answer are missing. Answers are waited for until none has come for 100 ms, or for four
+   * round trips to NATS where those take longer, and for a second at most.
    *
    * @generated from field: repeated windshift.admin.v1alpha1.Subscription subscriptions = 3;
    */
