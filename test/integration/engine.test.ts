@@ -9,6 +9,7 @@ import {
 } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AddressInfo, type Socket, connect as connectTcp, createServer } from "node:net";
+import tls from "node:tls";
 import { deflateSync, gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -860,6 +861,10 @@ describe("TLS", () => {
   test.for(["TLSv1", "TLSv1.1"] as const)("%s is refused, also with renewed keys", async (version, { skip }) => {
     const pair = selfSigned();
     if (pair === undefined) return skip("there is no openssl to make a certificate with");
+    // Whatever Node is told to take by itself.
+    const byItself = tls.DEFAULT_MIN_VERSION;
+    tls.DEFAULT_MIN_VERSION = version;
+    onTestFinished(() => void (tls.DEFAULT_MIN_VERSION = byItself));
     const { engine, port } = await start({ tls: pair });
     const outdated = { minVersion: version, maxVersion: version, ciphers: "DEFAULT:@SECLEVEL=0" } as const;
     await expect(Http2Peer.startTls(port, outdated)).rejects.toThrow(/alert protocol version/);

@@ -49,6 +49,7 @@ type Anything =
 /** What the library copies into its own buffer. */
 type Outgoing = Pick<Buffer, "byteLength" | "copy">;
 
+const MIN_VERSION = "TLSv1.2" as const;
 const RESOURCE_EXHAUSTED = 8;
 const INTERNAL = 13;
 /** What a message costs beside its bytes while it waits. */
@@ -126,7 +127,8 @@ export class GrpcJsEngine implements Engine {
   renewTls(tls: EngineTls): void {
     if (this.#tls === undefined) return;
     this.#tls = tls;
-    const context = { cert: tls.cert, key: tls.key, ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }) };
+    const { cert, key, clientCa } = tls;
+    const context = { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: MIN_VERSION };
     for (const server of this.#http2Servers().keys()) if (server instanceof TlsServer) server.setSecureContext(context);
   }
 
@@ -194,8 +196,10 @@ export class GrpcJsEngine implements Engine {
     if (tls === undefined) return ServerCredentials.createInsecure();
     const pair = { cert_chain: tls.cert, private_key: tls.key };
     const made = ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
-    // The library passes these on to Node, and has no option for this one.
-    if (tls.clientCertificate === "optional") made._getConstructorOptions()!.rejectUnauthorized = false;
+    // The library passes these on to Node, and has no option for these two.
+    const options = made._getConstructorOptions()!;
+    options.minVersion = MIN_VERSION;
+    if (tls.clientCertificate === "optional") options.rejectUnauthorized = false;
     return made;
   }
 }
