@@ -18,6 +18,7 @@ import { statusName } from "../telemetry/attributes.ts";
 import type { AccessRule } from "./access.ts";
 import type { BidiHandler, CallStatus, EngineCall } from "./engine/engine.ts";
 import { asWindshiftError, toStatus } from "./errors.ts";
+import { ProtectedCall } from "./protected-call.ts";
 import type { Interceptor, ServerCall } from "./server.ts";
 
 /** What the guard decides by. */
@@ -35,8 +36,11 @@ export interface Caller {
   readonly allowance: Allowance | undefined;
 }
 
+/** What the guard knows a call by. */
+export type GuardedCall = Pick<ServerCall, "name" | "engineCall" | "caller" | "isUnary">;
+
 /** A call that may outlast its credential. */
-export interface StandingCall extends ServerCall {
+export interface StandingCall extends GuardedCall {
   caller: Caller | undefined;
   /** Ends it from outside; its handler hears of that. */
   stop(error: unknown): void;
@@ -60,9 +64,9 @@ export class Guard implements Interceptor, Disposable {
   readonly #audit: Audit;
   #callers = new WeakMap<Credential, Caller>();
   #policy: Policy | undefined;
-  readonly #standing = new Map<ServerCall, Standing>();
+  readonly #standing = new Map<GuardedCall, Standing>();
   /** Calls in progress that the audit log will tell of. */
-  readonly #administered = new WeakMap<ServerCall, object>();
+  readonly #administered = new WeakMap<GuardedCall, object>();
   readonly #timer: NodeJS.Timeout;
   /** Open calls whose credential has to be proved anew. */
   readonly #unproved = new Set<Standing>();
@@ -94,7 +98,7 @@ export class Guard implements Interceptor, Disposable {
   }
 
   /** A call with a request of so many bytes. Throws LIMIT_EXCEEDED. */
-  admit(call: ServerCall, { allowance, principal }: Caller, bytes: number): void {
+  admit(call: GuardedCall, { allowance, principal }: Caller, bytes: number): void {
     if (allowance === undefined) return;
     this.#limited(call, principal, () => allowance.takeCall(bytes));
   }
@@ -108,7 +112,7 @@ export class Guard implements Interceptor, Disposable {
   }
 
   /** Asks the policy about a request. Throws PERMISSION_DENIED. */
-  check<Request>(call: ServerCall, caller: Caller, rule: AccessRule<Request>, request: Request): void {
+  check<Request>(call: GuardedCall, caller: Caller, rule: AccessRule<Request>, request: Request): void {
     if (this.#policy === undefined && !this.#audit.isOn) return;
     const access = rule(request);
     if (access === undefined) return;
@@ -117,7 +121,7 @@ export class Guard implements Interceptor, Disposable {
   }
 
   /** Throws PERMISSION_DENIED unless that is allowed, and LIMIT_EXCEEDED for one subscription too many. */
-  authorize(call: ServerCall, caller: Caller, access: Access): void {
+  authorize(call: GuardedCall, caller: Caller, access: Access): void {
     this.#decide(call, caller, access);
     const administered = administeredBy(access);
     if (administered !== undefined && this.#audit.isOn) this.#administered.set(call, administered);
@@ -133,7 +137,7 @@ export class Guard implements Interceptor, Disposable {
   }
 
   /** After each call. */
-  end(call: ServerCall, { code }: CallStatus): void {
+  end(call: GuardedCall, { code }: CallStatus): void {
     const administered = this.#administered.get(call);
     if (administered !== undefined) {
       this.#administered.delete(call);
@@ -157,20 +161,21 @@ export class Guard implements Interceptor, Disposable {
     this.#authenticator.onChange = undefined;
   }
 
-  #protected(handler: BidiHandler, call: EngineCall, method: string): void {
+  #protected(handler: BidiHandler, engineCall: EngineCall, method: string): void {
+    const call = new ProtectedCall(this, engineCall, method);
     const refuse = (error: unknown): void => call.end(toStatus(asWindshiftError(error)));
     try {
-      const caller = this.identify(call, method);
+      const caller = this.identify(engineCall, method);
       if (!(caller instanceof Promise)) {
-        handler.handle(call);
+        call.open(caller, handler.handle);
         return;
       }
-      call.pause();
+      engineCall.pause();
       caller
-        .then(() => {
-          if (call.cancelled) return;
-          handler.handle(call);
-          call.resume();
+        .then((known) => {
+          if (engineCall.cancelled) return;
+          call.open(known, handler.handle);
+          engineCall.resume();
         })
         .catch(refuse);
     } catch (error) {
@@ -200,7 +205,7 @@ export class Guard implements Interceptor, Disposable {
     return error;
   }
 
-  #limited<T>(call: ServerCall, principal: Principal, take: () => T): T {
+  #limited<T>(call: GuardedCall, principal: Principal, take: () => T): T {
     try {
       return take();
     } catch (error) {
@@ -209,7 +214,7 @@ export class Guard implements Interceptor, Disposable {
     }
   }
 
-  #decide(call: ServerCall, { principal }: Caller, access: Access): void {
+  #decide(call: GuardedCall, { principal }: Caller, access: Access): void {
     const decision = this.#policy?.decide(principal, access);
     if (decision === undefined || decision.allowed) return;
     // As the contract has it for everybody; the domain, which would name the field, is not to see what no policy judged.
@@ -220,7 +225,7 @@ export class Guard implements Interceptor, Disposable {
   }
 
   /** The call goes on for as long as that is allowed. */
-  #last(call: ServerCall, { allowance, principal }: Caller, access: Access): void {
+  #last(call: GuardedCall, { allowance, principal }: Caller, access: Access): void {
     const standing = this.#standing.get(call);
     if (standing === undefined) return;
     if (access.verb === "consume" && allowance !== undefined && !standing.accesses.has("consume")) {
@@ -292,7 +297,7 @@ export class Guard implements Interceptor, Disposable {
 /** What a call may be for as long as it lasts. */
 const LASTING: ReadonlySet<Verb> = new Set(["consume", "read", "state-read", "admin"]);
 
-function audited({ name, engineCall }: ServerCall): AuditedCall {
+function audited({ name, engineCall }: GuardedCall): AuditedCall {
   return { method: name, peer: engineCall.peer };
 }
 

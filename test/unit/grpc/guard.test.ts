@@ -5,6 +5,7 @@ import { Authenticator } from "../../../src/auth/authenticator.ts";
 import { Allowances, type PrincipalLimits } from "../../../src/auth/limits.ts";
 import { JwtVerifier } from "../../../src/auth/jwt.ts";
 import type { KeySource } from "../../../src/auth/keys.ts";
+import { Tokens, createToken } from "../../../src/auth/tokens.ts";
 import type { Engine, EngineCall, EngineHandler } from "../../../src/grpc/engine/engine.ts";
 import { Code } from "../../../src/grpc/errors.ts";
 import { Guard } from "../../../src/grpc/guard.ts";
@@ -117,4 +118,61 @@ test("an open call whose credential cannot be checked is asked about again until
   expect(call.status).toBeUndefined();
   Object.assign(keys, { find: createLocalJWKSet({ keys: [other.publicJwk] }) });
   await expect.poll(() => call.status, { timeout: 20_000 }).toMatchObject({ code: Code.UNAUTHENTICATED });
+});
+
+describe("a handler that is no part of the router", () => {
+  /** Behind a guard that knows one token. */
+  function protect(limits: Partial<PrincipalLimits>) {
+    const { token, line } = createToken({ name: "alice" });
+    const authenticator = new Authenticator({ tokens: new Tokens(line) });
+    const allowances = new Allowances({ ...LIMITS, ...limits });
+    const guard = new Guard({ authenticator, allowances, audit: new Audit(undefined) });
+    onTestFinished(() => guard[Symbol.dispose]());
+    const handled: EngineCall[] = [];
+    const handle = (call: EngineCall): void => {
+      call.onMessage = () => undefined;
+      handled.push(call);
+    };
+    const handler = guard.protect({ kind: "bidi", handle }, "reflection");
+    const open = (): RecordedCall => {
+      const call = Object.assign(new RecordedCall(), { metadata: { get: () => `Bearer ${token}` } });
+      handler.handle(call);
+      return call;
+    };
+    return { open, handled, authenticator };
+  }
+
+  test("counts among the streams of its caller until it ends, whatever way", () => {
+    const { open, handled } = protect({ openStreams: 1 });
+    open();
+    expect(open().status).toMatchObject({ code: Code.RESOURCE_EXHAUSTED });
+    handled[0]!.end({ code: 0, message: "" });
+    const second = open();
+    expect(second.status).toBeUndefined();
+    second.cancel();
+    expect(open().status).toBeUndefined();
+    expect(handled).toHaveLength(3);
+  });
+
+  test("counts among the calls of its caller, and is not read while it asks too much", () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const { open } = protect({ callsPerSecond: 2 });
+    const call = open();
+    call.onMessage!(Buffer.alloc(1));
+    expect(call.paused).toBe(true);
+    expect(open().status).toMatchObject({ code: Code.RESOURCE_EXHAUSTED });
+    vi.advanceTimersByTime(1_000);
+    expect(call.paused).toBe(false);
+  });
+
+  test("ends when the credential of its caller is withdrawn", async () => {
+    const { open, handled, authenticator } = protect({});
+    const call = open();
+    const left = vi.fn();
+    handled[0]!.onCancel = left;
+    authenticator.replaceTokens(new Tokens(""));
+    await expect.poll(() => call.status).toMatchObject({ code: Code.UNAUTHENTICATED });
+    expect(left).toHaveBeenCalledOnce();
+  });
 });
