@@ -862,9 +862,9 @@ describe("TLS", () => {
     const pair = selfSigned();
     if (pair === undefined) return skip("there is no openssl to make a certificate with");
     // Whatever Node is told to take by itself.
-    const byItself = tls.DEFAULT_MIN_VERSION;
-    tls.DEFAULT_MIN_VERSION = version;
-    onTestFinished(() => void (tls.DEFAULT_MIN_VERSION = byItself));
+    const byItself = { DEFAULT_MIN_VERSION: tls.DEFAULT_MIN_VERSION, DEFAULT_CIPHERS: tls.DEFAULT_CIPHERS };
+    Object.assign(tls, { DEFAULT_MIN_VERSION: version, DEFAULT_CIPHERS: "DEFAULT:@SECLEVEL=0" });
+    onTestFinished(() => void Object.assign(tls, byItself));
     const { engine, port } = await start({ tls: pair });
     const outdated = { minVersion: version, maxVersion: version, ciphers: "DEFAULT:@SECLEVEL=0" } as const;
     await expect(Http2Peer.startTls(port, outdated)).rejects.toThrow(/alert protocol version/);

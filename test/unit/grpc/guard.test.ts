@@ -169,7 +169,7 @@ describe("a handler that is no part of the router", () => {
   test("ends when the credential of its caller is withdrawn", async () => {
     const { open, handled, authenticator } = protect({});
     const call = open();
-    const left = vi.fn();
+    const left = vi.fn<() => void>();
     handled[0]!.onCancel = left;
     authenticator.replaceTokens(new Tokens(""));
     await expect.poll(() => call.status).toMatchObject({ code: Code.UNAUTHENTICATED });
