@@ -9,6 +9,8 @@ import type { Principal } from "./principal.ts";
 
 /** Of the same kind and principal in a second; how many were left out is told with the next, or when it is over. */
 const LINES_PER_SECOND = 50;
+/** Of a list, such as the subjects of a stream; how many it has is told beside them. */
+const MAX_LISTED = 5;
 /** Kinds that are told apart; beyond them all principals share what may be written. */
 const MAX_KINDS = 1_000;
 
@@ -52,7 +54,7 @@ export class Audit {
 
   /** Somebody was let do what changes or shows more than events and values; none of these is left out. */
   administered(call: AuditedCall, principal: Principal, what: object, code: string): void {
-    const fields = { event: "administered", ...call, ...identity(principal), what, code };
+    const fields = { event: "administered", ...call, ...identity(principal), what: shortened(what), code };
     this.#logger?.info(fields, "an administrative call ended");
   }
 
@@ -74,6 +76,27 @@ export class Audit {
     if (this.#kinds.size < MAX_KINDS) this.#kinds.add(kind);
     return this.#kinds.has(kind);
   }
+}
+
+/** The same with the first few items of each list in it, at any depth. */
+function shortened(what: object): object {
+  return Object.fromEntries(
+    Object.entries(what).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
+      if (!Array.isArray(value)) return [[name, value]];
+      const items: readonly unknown[] = value;
+      const listed = items.slice(0, MAX_LISTED).map((item) => (isObject(item) ? shortened(item) : item));
+      return items.length > MAX_LISTED
+        ? [
+            [name, listed],
+            [`${name}Count`, items.length],
+          ]
+        : [[name, listed]];
+    }),
+  );
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }
 
 function identity({ kind, name }: Principal): object {

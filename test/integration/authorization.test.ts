@@ -480,6 +480,8 @@ describe("a policy", () => {
     const owner = as(windshift, root);
     await stream(owner, "audited");
     await failure(owner.deleteConsumer({ stream: "audited", id: "none" }));
+    const subjects = Array.from({ length: 900 }, (_, n) => `audited.x${n}`);
+    await owner.ensureConsumer({ stream: "audited", name: "many", subjects });
     await owner.publish("audited.a", "payload");
     const lines = setup.audit().filter(({ event }) => event === "administered");
     expect(lines).toMatchObject([
@@ -490,6 +492,7 @@ describe("a policy", () => {
         code: "OK",
       },
       { what: { verb: "delete-consumer", stream: "audited", consumer: "none" }, code: "NOT_FOUND" },
+      { what: { verb: "ensure-consumer", filters: subjects.slice(0, 5), filtersCount: 900 }, code: "OK" },
     ]);
     expect(JSON.stringify(setup.audit())).not.toContain("payload");
   });
