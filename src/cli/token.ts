@@ -1,5 +1,5 @@
 /** `windshift token create NAME`: a new token, shown this once, and the line that lets its holder in. */
-import { appendFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createToken } from "../auth/tokens.ts";
 import type { Output } from "./output.ts";
@@ -31,7 +31,7 @@ export function tokenCommand(args: readonly string[], { out, err }: Output, now:
     const { group: groups = [], file } = values;
     const expiresAt = values.expires === undefined ? undefined : timeOf(values.expires, now);
     const { token, line } = createToken({ name, groups, expiresAt });
-    if (file !== undefined) appendFileSync(file, `${line}\n`, { mode: 0o600 });
+    if (file !== undefined) appendLine(file, line);
     err(
       file === undefined
         ? `${name}'s line for AUTH_TOKENS_FILE:\n\n${line}\n\n`
@@ -42,6 +42,19 @@ export function tokenCommand(args: readonly string[], { out, err }: Output, now:
   } catch (error) {
     err(`windshift token: ${(error as Error).message}\n\nUsage: ${USAGE}`);
     return false;
+  }
+}
+
+/** Adds a line of its own, also where the last one has no end. */
+function appendLine(file: string, line: string): void {
+  const descriptor = openSync(file, "a+", 0o600);
+  try {
+    const { size } = fstatSync(descriptor);
+    const last = Buffer.alloc(1);
+    const isOpen = size > 0 && readSync(descriptor, last, 0, 1, size - 1) === 1 && last.toString() !== "\n";
+    writeSync(descriptor, `${isOpen ? "\n" : ""}${line}\n`);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -37,6 +37,18 @@ test("adds the line to a file, which only its owner can read where it is new", (
   writeFileSync(file, "");
 });
 
+test("adds the line as one of its own where the last one of the file has no end", () => {
+  const folder = mkdtempSync(join(tmpdir(), "windshift-token-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "tokens");
+  const first = run("create", "orders", "--file", file);
+  writeFileSync(file, readFileSync(file, "utf8").trimEnd());
+  const second = run("create", "billing", "--file", file);
+  const tokens = new Tokens(readFileSync(file, "utf8"));
+  expect(tokens.find(first.out.trim())?.principal.name).toBe("orders");
+  expect(tokens.find(second.out.trim())?.principal.name).toBe("billing");
+});
+
 test.each<[args: string[], problem: RegExp]>([
   [[], /create and one name are needed/],
   [["remove", "orders"], /create and one name are needed/],
