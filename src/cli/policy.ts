@@ -12,13 +12,13 @@ import type { Output } from "./output.ts";
 const EXIT = { allowed: 0, denied: 1, usage: 2 } as const;
 
 const CALLS = Object.entries(WORDS).map(([verb, words]) => `  ${verb} ${words}\n`);
-const HELP = `Usage: windshift policy check --policy FILE [--as NAME] [--kind KIND] [--group GROUP]…
+const HELP = `Usage: windshift policy check [--policy FILE] [--as NAME] [--kind KIND] [--group GROUP]…
                               [--claim NAME=VALUE]… [VERB WHAT…]
 
 Says whether the policy allows somebody a call, which rule decided, and why the others
 did not. Without a call it checks the policy alone.
 
-  --policy FILE       the policy
+  --policy FILE       the policy; without it the one that AUTH_POLICY_FILE names
   --as NAME           who calls; without it somebody who shows no credential
   --kind KIND         ${PRINCIPAL_KINDS.join(", ")}; unless given jwt with
                       --claim, token otherwise
@@ -32,7 +32,11 @@ Exit codes: 0 allowed, 1 denied, 2 wrong arguments or a policy with faults.
 `;
 
 /** Runs the command. */
-export function policyCommand(args: readonly string[], output: Output): number {
+export function policyCommand(
+  args: readonly string[],
+  output: Output,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): number {
   const wrong = (problem: string): number => {
     output.err(`windshift policy: ${problem}\n`);
     return EXIT.usage;
@@ -49,13 +53,14 @@ export function policyCommand(args: readonly string[], output: Output): number {
   }
   if (command !== "check")
     return wrong(`${command === undefined ? "check is missing" : `${quote(command)} is not known`}\n\n${HELP}`);
-  if (values.policy === undefined) return wrong(`--policy is required\n\n${HELP}`);
+  const file = values.policy ?? (env.AUTH_POLICY_FILE?.trim() || undefined);
+  if (file === undefined) return wrong(`--policy is required where AUTH_POLICY_FILE is not set\n\n${HELP}`);
   const principal = principalOf(values);
   if (typeof principal === "string") return wrong(principal);
-  const policy = readPolicy(values.policy);
+  const policy = readPolicy(file);
   if (typeof policy === "string") return wrong(policy);
   if (words.length === 0) {
-    output.out(`${values.policy}: no faults, ${policy.size} rule${policy.size === 1 ? "" : "s"}\n`);
+    output.out(`${file}: no faults, ${policy.size} rule${policy.size === 1 ? "" : "s"}\n`);
     return EXIT.allowed;
   }
   const access = parseAccess(words);

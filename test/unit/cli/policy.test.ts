@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { VERBS } from "../../../src/auth/policy-access.ts";
 import { COMMAND_HELP, runCommand } from "../../../src/cli/main.ts";
 
@@ -79,6 +79,14 @@ test("a call that is denied is explained, with exit code 1", async () => {
   expect(out).toContain('does not allow all of "orders.paid": its subjects are "orders.created"');
 });
 
+test("the policy is the one of the server's own variable unless another is given", async () => {
+  vi.stubEnv("AUTH_POLICY_FILE", POLICY);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  expect(await run("policy", "check", "--as", "shop", "publish", "orders.created")).toMatchObject({ code: 0, err: "" });
+  expect(await run("policy", "check")).toMatchObject({ out: `${POLICY}: no faults, 5 rules\n` });
+  expect(await run("policy", "check", "--policy", BROKEN)).toMatchObject({ code: 2 });
+});
+
 describe("who calls", () => {
   test.for<readonly [string, readonly string[], number]>([
     ["is nobody in particular without --as", ["publish", "hello"], 0],
@@ -126,7 +134,7 @@ test("a policy with faults is told, with exit code 2", async () => {
 
 describe("wrong arguments", () => {
   test.for<readonly [string, readonly string[], string]>([
-    ["no file", ["check", "publish", "a"], "--policy is required"],
+    ["no file", ["check", "publish", "a"], "--policy is required where AUTH_POLICY_FILE is not set"],
     ["a file that is not there", ["check", "--policy", "/nowhere"], '--policy "/nowhere" cannot be read: ENOENT'],
     ["no command", [], "check is missing"],
     ["an unknown command", ["lint"], '"lint" is not known'],
