@@ -90,7 +90,7 @@ export class RemoteKeys implements KeySource {
       if (this.#end.signal.aborted) return;
       nextMs = Math.min(RETRY_MS, refreshMs);
       const rest = this.find === undefined ? "no JWT can be checked until then" : "those that are known stay in use";
-      this.#logger.warn({ err: error, url }, `the keys of JWTs could not be had: ${rest}`);
+      this.#logger.warn({ err: error, url: shown(url) }, `the keys of JWTs could not be had: ${rest}`);
     }
     this.#timer = setTimeout(() => void this.#look(), nextMs).unref();
   }
@@ -142,15 +142,21 @@ function parseKeys(text: string): JWTVerifyGetKey {
   return createLocalJWKSet({ keys: list });
 }
 
+/** A URL as it may stand in a log: there are issuers that take a secret in its query. */
+function shown(url: string): string {
+  const { origin, pathname } = new URL(url);
+  return origin + pathname;
+}
+
 async function load(url: string, signal: AbortSignal): Promise<string> {
   // A redirect could lead to plain text, or to what only this machine can reach.
   const response = await fetch(url, { signal, redirect: "error", headers: { accept: "application/json" } });
-  if (!response.ok || response.body === null) throw new Error(`the answer of ${url} is ${response.status}`);
+  if (!response.ok || response.body === null) throw new Error(`the answer of ${shown(url)} is ${response.status}`);
   const parts: Uint8Array[] = [];
   let size = 0;
   for await (const part of response.body) {
     size += part.length;
-    if (size > MAX_BYTES) throw new Error(`the answer of ${url} has more than ${MAX_BYTES} bytes`);
+    if (size > MAX_BYTES) throw new Error(`the answer of ${shown(url)} has more than ${MAX_BYTES} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts).toString("utf8");

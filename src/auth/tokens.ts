@@ -52,7 +52,7 @@ export class Tokens {
    */
   readonly #key = randomBytes(TOKEN_BYTES);
 
-  /** Throws an error that names each line at fault, without its hash. */
+  /** Throws an error that names each line at fault by its number: what stands there may be a secret that got there by mistake. */
   constructor(text: string) {
     const faults: string[] = [];
     for (const [index, line] of text.split("\n").entries()) {
@@ -78,19 +78,19 @@ export class Tokens {
   #add(line: string): string | undefined {
     const [name = "", hashText = "", ...settings] = line.trim().split(/\s+/);
     if (name === "" || name.startsWith("#")) return undefined;
-    if (!WORD.test(name) || !isPrincipalName(name)) return `the name ${quote(name)} may hold only ${WORD_CHARACTERS}`;
+    if (!WORD.test(name) || !isPrincipalName(name)) return `the name may hold only ${WORD_CHARACTERS}`;
     const hex = HASH.exec(hashText)?.[1];
-    if (hex === undefined) return `after ${name} there has to be sha256: and 64 hexadecimal digits`;
+    if (hex === undefined) return `after the name there has to be sha256: and 64 hexadecimal digits`;
     const hash = Buffer.from(hex, "hex");
     const key = this.#keyOf(hash);
-    if (this.#byKey.has(key)) return `the token of ${name} is there already`;
+    if (this.#byKey.has(key)) return "its token is there already";
     let groups: readonly string[] = [];
     let expiresAtMs = Infinity;
     for (const setting of settings) {
       const [kind, value = ""] = setting.split("=", 2);
       if (kind === "groups" && value.split(",").every((group) => WORD.test(group))) groups = value.split(",");
       else if (kind === "expires" && TIME.test(value)) expiresAtMs = Date.parse(value);
-      else return `${quote(setting)} is neither groups=a,b nor expires=2027-01-01T00:00:00Z`;
+      else return `what follows the hash is neither groups=a,b nor expires=2027-01-01T00:00:00Z`;
     }
     if (Number.isNaN(expiresAtMs)) return "expires is no time";
     this.#byKey.set(key, { hash, credential: { principal: { name, kind: "token", groups, claims: {} }, expiresAtMs } });

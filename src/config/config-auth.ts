@@ -1,5 +1,6 @@
 /** The part of the configuration that says who is let in. Several ways at once are fine; half of one is a fault. */
 import { quote } from "../errors.ts";
+import { hideCredentials } from "./env.ts";
 import { type ConfigContext, fault } from "./rules.ts";
 import type { VariableName } from "./variables.ts";
 
@@ -26,6 +27,11 @@ export interface JwtConfig {
 }
 
 const LOOPBACK = /^https?:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?:[:/]|$)/i;
+
+function hasCredentials(url: string): boolean {
+  const { username, password } = new URL(url);
+  return username !== "" || password !== "";
+}
 
 /** Reads and checks it. */
 export function authConfig(context: ConfigContext): AuthConfig {
@@ -71,6 +77,14 @@ function jwtConfig(context: ConfigContext): JwtConfig | undefined {
   const { AUTH_JWT_JWKS_URL: url, AUTH_JWT_JWKS_FILE: file } = values;
   if (url !== undefined && file !== undefined) {
     fault(context, "AUTH_JWT_JWKS_FILE", "contradicts AUTH_JWT_JWKS_URL: unset one of the two", quote(file));
+  }
+  if (url !== undefined && hasCredentials(url)) {
+    fault(
+      context,
+      "AUTH_JWT_JWKS_URL",
+      "must not hold credentials: public keys need none",
+      quote(hideCredentials(url)),
+    );
   }
   if (url?.startsWith("http:") === true && !LOOPBACK.test(url)) {
     warnings.push("AUTH_JWT_JWKS_URL is not https: whoever can change its answers on their way can sign JWTs");

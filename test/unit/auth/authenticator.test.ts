@@ -2,6 +2,7 @@ import { createHmac, createPublicKey, type JsonWebKey } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { Authenticator } from "../../../src/auth/authenticator.ts";
 import { JwtVerifier } from "../../../src/auth/jwt.ts";
@@ -270,6 +271,18 @@ describe("the keys of an issuer", () => {
     expect(await who(by, unknown)).toMatch(/its key is not among/);
     expect(keyServer.requests).toBe(2);
     expect(await who(by, `Bearer ${await key.sign()}`)).toBe("orders");
+  });
+
+  test("that cannot be had are told of without the query of their URL", async () => {
+    await using keyServer = await startKeyServer(503);
+    const lines: unknown[] = [];
+    const logger = { ...silentLogger, warn: (...line: unknown[]) => void lines.push(line) };
+    const options = { url: `${keyServer.url}?secret=s3cret`, refreshMs: 60_000, timeoutMs: 5_000 };
+    using keys = new RemoteKeys(options, logger);
+    await keys.start();
+    const text = inspect(lines);
+    expect(text).toContain(keyServer.url);
+    expect(text).not.toContain("s3cret");
   });
 
   test("that were never had let nobody in, and are had as soon as they can be", async () => {

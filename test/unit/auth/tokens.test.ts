@@ -36,20 +36,32 @@ describe("a file of tokens", () => {
 
   const hash = orders.line.split(" ")[1]!;
   test.each<[line: string, problem: RegExp]>([
-    ["orders", /^line 2: after orders there has to be sha256: and 64 hexadecimal digits$/],
-    ["orders sha256:abc", /after orders there has to be/],
-    [`orders ${hash.toUpperCase()}`, /after orders there has to be/],
-    [`or\u0000ders ${hash}`, /^line 2: the name "or\\u0000ders" may hold only/],
-    [`оrders ${hash}`, /the name "оrders" may hold only letters/],
+    ["orders", /^line 2: after the name there has to be sha256: and 64 hexadecimal digits$/],
+    ["orders sha256:abc", /^line 2: after the name there has to be/],
+    [`orders ${hash.toUpperCase()}`, /^line 2: after the name there has to be/],
+    [`or\u0000ders ${hash}`, /^line 2: the name may hold only/],
+    [`оrders ${hash}`, /^line 2: the name may hold only letters/],
     [`${"a".repeat(129)} ${hash}`, /may hold only/],
-    [`orders ${hash} group=a`, /"group=a" is neither groups=a,b nor expires=/],
-    [`orders ${hash} groups=a,`, /"groups=a," is neither/],
-    [`orders ${hash} expires=tomorrow`, /"expires=tomorrow" is neither/],
+    [`orders ${hash} group=a`, /^line 2: what follows the hash is neither groups=a,b nor expires=/],
+    [`orders ${hash} groups=a,`, /^line 2: what follows the hash is neither/],
+    [`orders ${hash} expires=tomorrow`, /^line 2: what follows the hash is neither/],
     [`orders ${hash} expires=2027-13-01`, /expires is no time/],
-    [billing.line, /the token of billing is there already/],
+    [billing.line, /^line 2: its token is there already$/],
   ])("with the line %o is refused", (line, problem) => {
     expect(() => new Tokens(`${billing.line}\n${line}\n`)).toThrow(problem);
   });
+
+  test.each([orders.token, `orders ${orders.token}`, `orders ${hash} ${orders.token}`])(
+    "that holds a token where none belongs does not show it: %#",
+    (line) => {
+      try {
+        expect(new Tokens(line)).toBeUndefined();
+      } catch (error) {
+        expect((error as Error).message).toMatch(/^line 1: /);
+        expect((error as Error).message).not.toContain(orders.token);
+      }
+    },
+  );
 
   test("is refused with all of its faults, up to ten, and none shows a hash", () => {
     const text = `${"orders sha256:zz\n".repeat(20)}`;

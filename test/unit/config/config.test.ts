@@ -254,6 +254,11 @@ describe("authentication", () => {
     ["an issuer alone", { AUTH_JWT_ISSUER: "i" }, /AUDIENCE: is needed beside AUTH_JWT_ISSUER\n.*JWKS_FILE is needed/],
     ["keys alone", { AUTH_JWT_JWKS_FILE: "/f" }, /ISSUER: is needed beside AUTH_JWT_JWKS_FILE/],
     ["keys at two places", { ...jwt, AUTH_JWT_JWKS_FILE: "/f" }, /JWKS_FILE="\/f": contradicts AUTH_JWT_JWKS_URL/],
+    [
+      "credentials for public keys, which it does not show",
+      { ...jwt, AUTH_JWT_JWKS_URL: "https://me:secret@id/keys" },
+      /^(?!.*secret).*AUTH_JWT_JWKS_URL="https:.*": must not hold credentials/s,
+    ],
     ["no signature", { ...jwt, AUTH_JWT_ALGORITHMS: "none" }, /AUTH_JWT_ALGORITHMS="none": must be .* of RS256, /],
     ["a shared secret", { ...jwt, AUTH_JWT_ALGORITHMS: "HS256" }, /AUTH_JWT_ALGORITHMS="HS256": must be/],
     ["names in certificates that nobody asks for", { AUTH_CERTIFICATE_NAME: "cn" }, /CLIENT_CA_FILE: is needed beside/],
