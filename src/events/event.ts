@@ -75,6 +75,11 @@ export function waitingBehind(ackSubject: string): number {
   return readDelivery(ackSubject).pending;
 }
 
+/** When JetStream stored the event, in milliseconds since the epoch; `ackSubject` is that of `readEvent`. */
+export function storedMs(ackSubject: string): number {
+  return Number(readDelivery(ackSubject).storedAt.slice(0, -6));
+}
+
 /** From nanoseconds since the epoch, in digits. */
 export function storedAt(time: string): Timestamp {
   return { seconds: Number(time.slice(0, -9)), nanos: Number(time.slice(-9)) };

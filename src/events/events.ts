@@ -22,6 +22,7 @@ import { EventFailureLog } from "./failure-log.ts";
 import type { FailuresContext } from "./failures.ts";
 import { LastReasons } from "./last-reasons.ts";
 import { PolicyWatch } from "./policy-watch.ts";
+import { SeenAttempts } from "./seen-attempts.ts";
 import { EventPublisher } from "./publisher.ts";
 import { Streams } from "./streams.ts";
 import { Subscription, type SubscriptionListener, type SubscriptionSpec } from "./subscription.ts";
@@ -62,6 +63,7 @@ export class Events implements Disposable {
     this.#failures = {
       failureLog: new EventFailureLog(logger),
       lastReasons: new LastReasons(),
+      seenAttempts: new SeenAttempts(),
       letters: new DeadLetterWriter({ api, reader, publisher, streams }),
     };
     this.streams = new Streams(api, dependencies);

@@ -8,11 +8,13 @@ import type { DeadLetterWriter, EventContent } from "./dead-letter-writer.ts";
 import type { DeliveryPolicy } from "./delivery-policy.ts";
 import type { EventFailureLog, FailedEvent, FailureKind } from "./failure-log.ts";
 import type { LastReasons } from "./last-reasons.ts";
+import type { SeenAttempts } from "./seen-attempts.ts";
 
 /** What all subscriptions share for it. */
 export interface FailuresContext {
   readonly failureLog: EventFailureLog;
   readonly lastReasons: LastReasons;
+  readonly seenAttempts: SeenAttempts;
   readonly letters: DeadLetterWriter;
 }
 
@@ -79,6 +81,7 @@ export class Failures {
     try {
       const written = await this.#context.letters.write(policy.deadLetterStream!, origin, content);
       this.#takeReason(event);
+      this.#context.seenAttempts.delete(this.#stream, this.#consumer, event.id);
       // Of one that is there already, whoever has stored it has told.
       if (written === "known") return true;
       this.#metrics.givenUp(cause, written).add(1);
@@ -89,6 +92,16 @@ export class Failures {
       this.#write("dead_letter_failed", event, { ...about, err: error });
       return false;
     }
+  }
+
+  /** Deliveries of an event that clients saw, as this server knows from an earlier try to give it up. */
+  seenAttempts(id: number): number | undefined {
+    return this.#context.seenAttempts.get(this.#stream, this.#consumer, id);
+  }
+
+  /** An event that no client sees any more could not be given up: it comes again. */
+  retried({ id, attempt }: FailedEvent): void {
+    this.#context.seenAttempts.set(this.#stream, this.#consumer, id, attempt);
   }
 
   #takeReason(event: FailedEvent): string | undefined {

@@ -76,6 +76,12 @@ export class Ledger implements Disposable {
     return undefined;
   }
 
+  /** The event, if an ack or reject of it is under way. */
+  settling(id: number): HeldEvent | undefined {
+    const event = this.#held.get(id);
+    return event?.isSettling === true ? event : undefined;
+  }
+
   /**
    * Settled: returns what is not held any more. JetStream settles by sequence, so when an event is done for good, a later
    * delivery of it that came in the meantime goes with it, unless that is being settled itself.

@@ -17,6 +17,8 @@ import { type DeliveryPolicy, POLICY_KEY, type StoredPolicy, decodePolicy, encod
 export interface WatchedPolicy extends Disposable {
   /** Undefined: it has none. */
   readonly current: DeliveryPolicy | undefined;
+  /** When it was set, in milliseconds since the epoch; 0 where nobody knows. */
+  readonly sinceMs: number;
 }
 
 /** Hears of what a consumer delivers: none is everything. */
@@ -101,6 +103,10 @@ class Watch implements WatchedPolicy {
     return this.#consumer.policy;
   }
 
+  get sinceMs(): number {
+    return this.#consumer.sinceMs;
+  }
+
   [Symbol.dispose](): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
@@ -131,6 +137,11 @@ class WatchedConsumer {
     this.#logger = logger;
     this.#stream = stream;
     this.#name = name;
+  }
+
+  /** A version is the time of the change. */
+  get sinceMs(): number {
+    return this.#known?.version ?? 0;
   }
 
   isDue(now: number): boolean {

@@ -11,6 +11,7 @@
  */
 import { Buffer } from "node:buffer";
 import { performance } from "node:perf_hooks";
+import { setTimeout as delay } from "node:timers/promises";
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
@@ -25,7 +26,7 @@ import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable, filtersOf } from "./consumers.ts";
 import { type DeliveryPolicy, backoffNanoseconds, isLastAttempt } from "./delivery-policy.ts";
-import { type DeliveredEvent, readEvent, waitingBehind } from "./event.ts";
+import { type DeliveredEvent, readEvent, storedMs, waitingBehind } from "./event.ts";
 import { Failures, type FailuresContext } from "./failures.ts";
 import { isHiddenSubject } from "./hidden.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
@@ -117,6 +118,8 @@ const MAX_PINGS = 8;
 const LETTER_RETRY_MS = 1_000;
 /** … and at least so often. */
 const MAX_LETTER_RETRY_MS = 60_000;
+/** How often an event that is being settled is looked at by what has to wait for that. */
+const SETTLING_LOOK_MS = 20;
 const NO_REJECTION: Rejection = {};
 const ACK = Buffer.from("+ACK");
 const NAK = Buffer.from("-NAK");
@@ -483,20 +486,42 @@ export class Subscription implements OpenSubscription {
       return;
     }
     this.#unseen.add(id);
-    // Deliveries after the last one that was allowed were this server's own tries.
-    const attempts = Math.min(event.attempt - 1, policy.maxAttempts);
+    if (await this.#isSettledBefore(id)) {
+      this.#unseen.delete(id);
+      this.#pull.grant(1, bytes);
+      return;
+    }
+    const attempts = this.#seenAttempts(event, policy);
     const failed = { id, subject, attempt: attempts, traceParent: event.headers.traceParent };
     const isDropped = policy.deadLetterStream === undefined;
     const content = { headers, payload };
     const isSettled =
       isDropped || (await this.#failures.store(failed, { policy, cause: "attempts", attempts, content }));
+    if (!isSettled) this.#failures.retried(failed);
     if (this.#pull.isVerified) {
-      if (!isSettled)
-        this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - policy.maxAttempts)));
+      if (!isSettled) this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - attempts)));
       else if ((await this.#terminate(ackSubject)) && isDropped) this.#failures.dropped(failed, "attempts", undefined);
     }
     this.#unseen.delete(id);
     this.#pull.grant(1, bytes);
+  }
+
+  /** What the client has said of the delivery before may be on its way yet, and decides. True when that has settled it. */
+  async #isSettledBefore(id: number): Promise<boolean> {
+    const held = this.#ledger.settling(id);
+    if (held === undefined) return false;
+    while (this.#ledger.settling(id) === held) await delay(SETTLING_LOOK_MS);
+    return held.isSettling;
+  }
+
+  /**
+   * Deliveries of an event whose attempts have run out that clients saw. Where the policy is as old as the event, those after
+   * the last one that was allowed were tries to give it up; else clients may have seen more than it allows now.
+   */
+  #seenAttempts({ id, attempt, ackSubject }: DeliveredEvent, { maxAttempts }: DeliveryPolicy): number {
+    const before = attempt - 1;
+    if (storedMs(ackSubject) >= this.#policy.sinceMs) return Math.min(before, maxAttempts);
+    return Math.min(before, this.#failures.seenAttempts(id) ?? before);
   }
 
   /** Resolves true when JetStream has settled the delivery for good. */

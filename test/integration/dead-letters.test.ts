@@ -6,6 +6,7 @@ import { failure } from "../support/client.ts";
 import { confirmed, consumerState } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
+import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const RFC_3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
@@ -171,6 +172,57 @@ describe("an event whose attempts run out", () => {
     // The server's own tries are not counted.
     expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("1");
     await until(async () => (await consumerState(jsm, source)).held === 0);
+    await call.cancel();
+  });
+
+  test("under a policy that is younger has the attempts in its letter that clients saw", async ({
+    windshift,
+    client,
+    jsm,
+    natsClient,
+  }) => {
+    const source = await createFailing(client, undefined);
+    const id = await client.publish(source.subject, "bad");
+    const first = await client.subscribe(source.stream, "c");
+    for (const attempt of [1n, 2n, 3n]) {
+      expect((await first.event()).deliveryAttempt).toBe(attempt);
+      if (attempt === 3n) break;
+      first.send({ case: "reject", value: { ids: [id] } });
+      await first.confirmation();
+    }
+    await setPolicy(client, source, { maxAttempts: 1, deadLetter: {} });
+    const letters = `${source.stream}-dead-letters`;
+    await jsm.streams.update(letters, { max_msgs: 1 });
+    await storeOtherLetter(natsClient, source.stream);
+    const second = await client.subscribe(source.stream, "c");
+    // Hands it back.
+    await first.cancel();
+    const failures = () => windshift.log.filter((line) => line["failure"] === "dead_letter_failed");
+    await until(() => failures().filter((line) => line["stream"] === source.stream).length >= 2);
+    await jsm.streams.update(letters, { max_msgs: -1 });
+    // The server's own tries are not counted.
+    expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Attempts")).toBe("3");
+    await second.cancel();
+  });
+
+  test("while its last ack is under way is not given up", async ({ nats, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 1_000);
+    await using link = await Link.open("server to NATS", () => Number(new URL(nats.url).port));
+    await using server = await startWindshift(`nats://127.0.0.1:${link.port}`);
+    const call = await server.client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "slow");
+    await call.event();
+    link.blackHole("up");
+    call.send({ case: "ack", value: { ids: [id] } });
+    await until(async () => (await jsm.consumers.info(source.stream, "c")).delivered.consumer_seq === 2);
+    link.heal();
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    // What the server would have sent about it has arrived before this.
+    const next = await server.client.publish(source.subject, "next");
+    expect((await call.event()).id).toBe(next);
+    await call.ackNow(next);
+    await until(async () => (await consumerState(jsm, source)).held === 0);
+    expect(await letterCount(jsm, source)).toBe(0);
     await call.cancel();
   });
 
