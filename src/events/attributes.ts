@@ -12,8 +12,9 @@ const MAX_BYTES = 16 * 1024;
 /** Visible ASCII without the colon, at which a header's name ends. */
 const NAME = /^[!-9;-~]{1,256}$/;
 const RESERVED = /^(?:nats|ws)-/i;
+/** All but the tab. */
 // oxlint-disable-next-line no-control-regex -- these are what it looks for
-const CONTROL = /[\0-\x1f\x7f]/;
+const CONTROL = /[\0-\x08\n-\x1f\x7f]/;
 
 /** Throws unless readers can get these attributes as they are. */
 export function checkAttributes(attributes: ReadonlyMap<string, string>): void {

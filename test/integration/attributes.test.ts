@@ -25,9 +25,9 @@ describe("attributes", () => {
 
   test("lose the blanks at the ends of their values", async ({ client }) => {
     const stream = await ensureStream(client);
-    await client.publish(`${stream}.a`, "x", { attributes: { a: "  b c  " } });
+    await client.publish(`${stream}.a`, "x", { attributes: { a: "  b c  ", tabs: "\t b\tc\t" } });
     const [event] = await consume(client, stream, 1);
-    expect(event!.headers!.attributes).toEqual({ a: "b c" });
+    expect(event!.headers!.attributes).toEqual({ a: "b c", tabs: "b\tc" });
   });
 
   const most = { name: "v".repeat(16 * 1024 - 4) };
@@ -59,7 +59,11 @@ describe("attributes", () => {
     ["a name of NATS in another case", { "nATS-ttl": "1s" }, /"nATS-ttl" is reserved/],
     ["a name of this server", { "ws-data-type": "evil" }, /"ws-data-type" is reserved/],
     ["a value with a line break", { a: "x\r\nNats-Rollup: all" }, /^attributes: the value of "a" has a line break/],
-    ["a value with a control character", { a: "x\0" }, /^attributes: the value of "a" has/],
+    ...["\0", "\b", "\n", "\v", "\r", "\x1f", "\x7f"].map((character): [string, Record<string, string>, RegExp] => [
+      `a value with the control character ${JSON.stringify(character)}`,
+      { a: `x${character}y` },
+      /^attributes: the value of "a" has a line break or another control character/,
+    ]),
     [
       "names that differ by case",
       { Tenant: "1", tenant: "2" },

@@ -676,8 +676,8 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
    * Carried with the event, for its readers; the server does not look at them. They are stored as NATS headers under their
    * own names, so those of CloudEvents (`ce-*`) work with other tools. Names: 1 to 256 visible ASCII characters without
    * `:`, compared without case; names that begin with `Nats-` or `WS-` are reserved. Values: text without line breaks and
-   * control characters; blanks at their ends are lost. Names and values have 16 KiB in all. Anything else, and names that
-   * differ only by case, are `INVALID_ARGUMENT`.
+   * other control characters but tabs; blanks and tabs at their ends are lost. Names and values have 16 KiB in all. Anything
+   * else, and names that differ only by case, are `INVALID_ARGUMENT`.
    *
    * @generated from field: map<string, string> attributes = 100;
    */
