@@ -1,4 +1,5 @@
 /** `AdminService`: streams. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect } from "vitest";
 import {
   EnsureStreamRequest_DiscardPolicy as DiscardPolicy,
@@ -311,6 +312,23 @@ describe("PurgeStream", () => {
     expect(await left()).toBe(6);
     const wildcard = { stream: name, subject: `${name}.*`, events: { case: "all" as const, value: true } };
     expect((await admin.purgeStream(wildcard)).purged).toBe(6n);
+  });
+
+  test("removes events that wait for their time, unless a subject leaves them out", async ({ client, admin }) => {
+    const name = uniqueName();
+    const source = { case: "subjects" as const, value: { subjects: [`${name}.>`] } };
+    await client.ensureStream({ name, source, allowScheduling: true });
+    const all = { case: "all" as const, value: true };
+    const deliverAt = timestampFromMs(Date.now() + 3_600_000);
+    await client.publish(`${name}.a`);
+    await client.publish(`${name}.a`, "later", { deliverAt, idempotencyKey: "k" });
+    expect((await admin.purgeStream({ stream: name, subject: `${name}.>`, events: all })).purged).toBe(1n);
+    const cancel = async () => client.cancelScheduledEvent({ stream: name, idempotencyKey: "k" });
+    expect(await cancel()).toMatchObject({ cancelled: true });
+    await client.publish(`${name}.a`);
+    await client.publish(`${name}.a`, "later", { deliverAt, idempotencyKey: "k" });
+    expect((await admin.purgeStream({ stream: name, events: all })).purged).toBe(2n);
+    expect(await cancel()).toMatchObject({ cancelled: false });
   });
 
   test("under a subscriber: what it holds can still be settled, and what comes is delivered", async ({

@@ -545,7 +545,8 @@ export type PurgeStreamRequest = Message<"windshift.admin.v1alpha1.PurgeStreamRe
   stream: string;
 
   /**
-   * Only events of this subject; wildcards are allowed. Unset or empty: of all. Not valid: `INVALID_ARGUMENT`.
+   * Only events of this subject; wildcards are allowed. Not valid: `INVALID_ARGUMENT`. Unset or empty: of all. Events that
+   * wait for their `deliver_at` are then removed, too, and counted by `keep` and `purged`.
    *
    * @generated from field: optional string subject = 2;
    */
@@ -597,7 +598,7 @@ export const PurgeStreamRequestSchema: GenMessage<PurgeStreamRequest> = /*@__PUR
  */
 export type PurgeStreamResponse = Message<"windshift.admin.v1alpha1.PurgeStreamResponse"> & {
   /**
-   * Number of events that were destroyed.
+   * Number of events that were destroyed, with those that waited for their `deliver_at`.
    *
    * @generated from field: uint64 purged = 1;
    */
