@@ -179,7 +179,7 @@ describe("a server with tokens", () => {
   });
 
   test.for<[string, string, RegExp]>([
-    ["a token without its hash", "alice", /^AUTH_TOKENS_FILE=.*tokens: line 1: after alice there has to be sha256/],
+    ["a token without its hash", "alice", /^AUTH_TOKENS_FILE=.*tokens: line 1: after the name there has to be sha256/],
     ["a file that it cannot read", "", /EISDIR|AUTH_TOKENS_FILE/],
   ])("does not start with %s", async ([what, line, problem], { nats, folder }) => {
     const file = what.startsWith("a file") ? folder : tokensFile(folder, line);
