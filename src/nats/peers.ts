@@ -48,7 +48,7 @@ export class Peers {
    * Asks all; resolves with what those have answered who did so in time: until there was nothing for `quietMs`. Rejects
    * without a connection.
    */
-  async ask(topic: string, body: object, quietMs = QUIET_MS): Promise<unknown[]> {
+  async ask(topic: string, body: object, quietMs: number = QUIET_MS): Promise<unknown[]> {
     const connection = this.#connection;
     const answers: unknown[] = [];
     const { promise, resolve } = Promise.withResolvers<void>();
