@@ -16,7 +16,6 @@ import { EventsService as EventsServiceDescriptor } from "./gen/windshift/events
 import { StateService as StateServiceDescriptor } from "./gen/windshift/state/v1alpha1/state_pb.ts";
 import { AdminService } from "./grpc/admin-service.ts";
 import type { Engine, EngineOptions, EngineTls } from "./grpc/engine/engine.ts";
-import { GrpcJsEngine } from "./grpc/engine/grpc-js.ts";
 import { NativeEngine } from "./grpc/engine/native/server.ts";
 import { EventsService } from "./grpc/events-service.ts";
 import { HealthService, healthHandlers } from "./grpc/health-service.ts";
@@ -98,9 +97,10 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   const domainState = new State(shared);
   const admin = new Admin({ api, reader, open, deadLetters: events.deadLetters, logger });
 
+  const EngineOfChoice = await engineOfChoice(config);
   // Watched before they are read: no change is missed.
   if (config.grpc.tls !== undefined) stack.use(renewTls(config.grpc.tls, (tls) => engine.renewTls(tls), logger));
-  const engine = createEngine(config, {
+  const engine = createEngine(EngineOfChoice, config, {
     onError: (error) => logger.error({ err: error }, "a call failed"),
     onRefused: refusalReport(logger, metrics),
     onUnread: slowClientReport(logger, metrics),
@@ -226,10 +226,16 @@ function natsOptions({ nats }: Config, embeddedUrl: string | undefined): NatsOpt
 
 type EngineHooks = Required<Pick<EngineOptions, "onError" | "onRefused" | "onUnread">>;
 
-function createEngine({ grpc }: Config, hooks: EngineHooks): Engine {
+type EngineClass = new (options: EngineOptions) => Engine;
+
+/** The other one is not loaded: it takes 5 MiB. */
+async function engineOfChoice({ grpc }: Config): Promise<EngineClass> {
+  return grpc.engine === "native" ? NativeEngine : (await import("./grpc/engine/grpc-js.ts")).GrpcJsEngine;
+}
+
+function createEngine(EngineOfChoice: EngineClass, { grpc }: Config, hooks: EngineHooks): Engine {
   const { tls, ...limits } = grpc;
   const options = { ...limits, ...hooks };
-  const EngineOfChoice = grpc.engine === "native" ? NativeEngine : GrpcJsEngine;
   if (tls === undefined) return new EngineOfChoice(options);
   return new EngineOfChoice({ ...options, tls: firstTls(tls) });
 }

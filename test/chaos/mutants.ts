@@ -169,7 +169,7 @@ export const MUTANTS = {
   },
   no_drain: {
     what: "SIGTERM ends the server at once",
-    file: "main.ts",
+    file: "program.ts",
     edits: [["  await daemon[Symbol.asyncDispose]();", "  process.exit(0);"]],
     fault: "term_server",
     forMs: 3_000,

@@ -63,6 +63,19 @@ describe("the arguments", () => {
     expect(wrong.stderr).toContain("--policy is required");
   });
 
+  test("loading the program leaves the space for new objects as it shall be", async () => {
+    const tell = `
+      import { getHeapSpaceStatistics } from "node:v8";
+      process.on("exit", () => {
+        const { space_size: size } = getHeapSpaceStatistics().find((space) => space.space_name === "new_space");
+        process.stderr.write("new space: " + size / 1024 / 1024 + " MiB");
+      });`;
+    const nodeArgs = ["--import", `data:text/javascript,${encodeURIComponent(tell)}`];
+    await using daemon = spawnDaemon({ args: ["--version"], nodeArgs });
+    expect(await daemon.exited).toEqual(OK);
+    expect(daemon.stderr).toBe("new space: 16 MiB");
+  });
+
   test("an unknown one is refused with the help", async () => {
     await using daemon = spawnDaemon({ args: ["--prot", "80"] });
     expect(await daemon.exited).toEqual(USAGE);
