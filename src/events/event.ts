@@ -3,7 +3,7 @@ import { readDelivery } from "../nats/delivery.ts";
 import type { StoredMessage } from "../nats/get.ts";
 import type { NatsMessage } from "../nats/message.ts";
 import type { WalkedMessage } from "../nats/walk.ts";
-import { type EventHeaders, decodeHeaders } from "./headers.ts";
+import { type EventHeaders, decodeHeaders, readHeaders } from "./headers.ts";
 import { EPOCH, type Timestamp, parseTimestamp } from "./timestamp.ts";
 
 /** An event as a stream holds it. */
@@ -31,7 +31,7 @@ export interface DeliveredEvent extends StoredEvent {
 export function readEvent(message: NatsMessage): DeliveredEvent {
   const ackSubject = message.reply;
   const delivery = readDelivery(ackSubject);
-  const headers = decodeHeaders(message);
+  const headers = readHeaders(message);
   return {
     id: delivery.sequence,
     subject: message.subject,

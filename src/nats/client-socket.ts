@@ -3,6 +3,7 @@
  * connection and dials again; between these, what the socket brings and takes does not pass through it (ADR 5).
  */
 import type { Socket } from "node:net";
+import { performance } from "node:perf_hooks";
 import { type NatsConnectionImpl, type Parser, State, type Transport } from "@nats-io/nats-core/internal";
 import { type IncomingMessage, ProtocolReader } from "./protocol.ts";
 
@@ -10,12 +11,20 @@ import { type IncomingMessage, ProtocolReader } from "./protocol.ts";
 export class ClientSocket {
   readonly #protocol: NatsConnectionImpl["protocol"];
   #socket: Socket | undefined;
+  #readAt = 0;
 
   /** Messages for one of the handlers go there; every other command goes to the library, one by one. */
   constructor({ protocol }: NatsConnectionImpl, handlers: ReadonlyMap<number, (message: IncomingMessage) => void>) {
     this.#protocol = protocol;
-    readInPlace(protocol, handlers);
+    readInPlace(protocol, handlers, () => {
+      this.#readAt = performance.now();
+    });
     failClosedAttempts(protocol);
+  }
+
+  /** When the bytes came that are being read, or were last, on the monotonic clock. */
+  get readAt(): number {
+    return this.#readAt;
   }
 
   /** The connection stands: from now on its socket is ours. Bytes that the library has already are read before others. */
@@ -47,6 +56,7 @@ export class ClientSocket {
 function readInPlace(
   protocol: NatsConnectionImpl["protocol"],
   handlers: ReadonlyMap<number, (message: IncomingMessage) => void>,
+  onRead: () => void,
 ): void {
   let parse = readerBefore(protocol.parser);
   Object.defineProperty(protocol, "parser", {
@@ -61,6 +71,7 @@ function readInPlace(
     let isBroken = false;
     return (chunk) => {
       if (isBroken) return;
+      onRead();
       try {
         reader.read(afterCommand(parser, chunk));
       } catch (error) {

@@ -25,10 +25,16 @@ export class CommandWriter {
   #end = 0;
   #full: Buffer[] = [];
   #count = 0;
+  #bytes = 0;
 
   /** Commands since they were last taken. */
   get count(): number {
     return this.#count;
+  }
+
+  /** What they take. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /**
@@ -41,9 +47,10 @@ export class CommandWriter {
     const headerLength = headers.length === 0 ? 0 : Buffer.byteLength(headers);
     this.#reserve(MAX_FRAME_BYTES + subject.length + reply.length + headerLength + (isLarge ? 0 : payload.length));
     const buffer = this.#buffer;
+    const start = this.#end;
     const verb = headerLength === 0 ? PUB : HPUB;
-    buffer.set(verb, this.#end);
-    let at = this.#end + verb.length;
+    buffer.set(verb, start);
+    let at = start + verb.length;
     at += buffer.write(subject, at, "latin1");
     buffer[at++] = BLANK;
     if (reply !== "") {
@@ -71,11 +78,12 @@ export class CommandWriter {
     buffer[at++] = LF;
     this.#end = at;
     this.#count += 1;
+    this.#bytes += at - start + (isLarge ? payload.length : 0);
   }
 
   /** All that wait, in pieces; they are the caller's from now on. */
   take(): Buffer[] {
-    this.#count = 0;
+    this.#count = this.#bytes = 0;
     this.#retire();
     const taken = this.#full;
     if (taken.length > 0) this.#full = [];
@@ -84,7 +92,7 @@ export class CommandWriter {
 
   /** Forgets what waits. */
   clear(): void {
-    this.#count = 0;
+    this.#count = this.#bytes = 0;
     this.#full = [];
     this.#start = this.#end;
   }

@@ -94,8 +94,12 @@ interface Pending {
   readonly expiresAt: number;
 }
 
-/** So many do not wait for the end of their turn: with 64 publishes in flight that brings an eighth of throughput more. */
+/**
+ * So many commands with so many bytes do not wait for the end of their turn: with 64 publishes of 256 bytes in flight that
+ * brings an eighth of throughput more. Acknowledgements are small: written by sixteen, each would cost a twentieth more.
+ */
 const COMMANDS_PER_WRITE = 16;
+const BYTES_PER_WRITE = 8 * 1024;
 const SWEEP_INTERVAL_MS = 50;
 /** A connection that answers no ping for three of these is given up: 9 s. */
 const PING_INTERVAL_MS = 3_000;
@@ -180,6 +184,11 @@ export class NatsConnection implements AsyncDisposable {
   /** Largest message NATS accepts, headers included, in bytes. */
   get maxPayload(): number {
     return this.#client?.info?.max_payload ?? 1024 * 1024;
+  }
+
+  /** When the message came that is being handled, on the monotonic clock: asking the clock for each takes longer. */
+  get receivedAt(): number {
+    return this.#socket?.readAt ?? performance.now();
   }
 
   /** Requests without an answer yet. */
@@ -406,7 +415,8 @@ export class NatsConnection implements AsyncDisposable {
 
   #write(subject: string, reply: string, token: number | undefined, headers: string, payload: Uint8Array): void {
     this.#commands.publish(subject, reply, token, headers, payload);
-    if (this.#commands.count >= COMMANDS_PER_WRITE) this.#flush();
+    const { count, bytes } = this.#commands;
+    if (count >= COMMANDS_PER_WRITE && bytes >= BYTES_PER_WRITE) this.#flush();
     else this.#scheduleFlush();
   }
 

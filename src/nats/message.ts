@@ -10,6 +10,8 @@ export interface NatsMessage {
   readonly reply: string;
   /** The header block, `NATS/1.0…\r\n\r\n`; undefined without headers. */
   readonly headers: Buffer | undefined;
+  /** What `read` makes of the header block, which is `bytes[start, end)`; undefined without headers. Saves the view. */
+  readHeaders<Result>(read: (bytes: Buffer, start: number, end: number) => Result): Result | undefined;
   readonly payload: Buffer;
   /** Bytes as NATS counts a message: subject, reply subject, headers and payload. */
   readonly size: number;
@@ -43,17 +45,20 @@ export function headerValue({ headers }: Pick<NatsMessage, "headers">, name: str
 /** Walks over the header lines of a block in order, and decodes of them what it is asked for. */
 export class HeaderLines {
   readonly #block: Buffer;
+  readonly #limit: number;
   readonly #end: number;
   #at: number;
   #start = 0;
   #colon = 0;
   #stop = 0;
 
-  constructor(block: Buffer) {
+  /** Of the block in `[start, end)`. */
+  constructor(block: Buffer, start = 0, end: number = block.length) {
     this.#block = block;
-    this.#end = block.length - 2;
-    let at = 0;
-    while (at < block.length && block[at] !== CR) at += 1;
+    this.#limit = end;
+    this.#end = end - 2;
+    let at = start;
+    while (at < end && block[at] !== CR) at += 1;
     this.#at = at + 2;
   }
 
@@ -64,7 +69,7 @@ export class HeaderLines {
       const start = this.#at;
       let colon = -1;
       let at = start;
-      for (; at < block.length && block[at] !== CR; at++) if (colon < 0 && block[at] === COLON) colon = at;
+      for (; at < this.#limit && block[at] !== CR; at++) if (colon < 0 && block[at] === COLON) colon = at;
       this.#at = at + 2;
       if (colon < 0) continue;
       this.#start = start;

@@ -204,6 +204,10 @@ export class IncomingMessage implements NatsMessage {
     return this.#headerBytes === 0 ? undefined : this.#bytes.subarray(this.#start, this.#start + this.#headerBytes);
   }
 
+  readHeaders<Result>(read: (bytes: Buffer, start: number, end: number) => Result): Result | undefined {
+    return this.#headerBytes === 0 ? undefined : read(this.#bytes, this.#start, this.#start + this.#headerBytes);
+  }
+
   get payload(): Buffer {
     return this.#bytes.subarray(this.#start + this.#headerBytes, this.#end);
   }

@@ -477,7 +477,7 @@ export class Pull implements Watched {
       else this.#late.push(message.reply);
       return;
     }
-    const now = performance.now();
+    const now = this.#connection.receivedAt;
     slot.lastHeard = now;
     this.#isDisturbed = false;
     slot.remaining -= 1;

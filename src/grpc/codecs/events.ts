@@ -451,12 +451,14 @@ function textSize(text: string | undefined): number {
 
 /** An event in the list of `Events` has the same field number as one in `EventsResponse`: it is written in the same way. */
 function encodeEvents(events: readonly EventMessage[]): Uint8Array {
-  const encoded = events.map(encodeEvent);
   let size = 0;
-  for (const each of encoded) size += each.length;
+  for (const event of events) size += measureEvent(event);
   const writer = new WireWriter(2 + varintSize(size) + size);
   writer.header(802, size);
-  for (const each of encoded) writer.copy(each);
+  for (const event of events) {
+    measureEvent(event);
+    writeEvent(writer, event);
+  }
   return writer.bytes;
 }
 
@@ -475,6 +477,16 @@ const typeUrls = new LastBytes();
 
 /** An event as field 1 of what holds it: `EventsResponse`, `EventsResponse.Events`, `ReadEventsResponse`, `GetEventResponse`. */
 export function encodeEvent(event: EventMessage): Uint8Array {
+  const writer = new WireWriter(measureEvent(event));
+  writeEvent(writer, event);
+  return writer.bytes;
+}
+
+/** Of the event that was measured last: the bytes of its parts, -1 for a text that is not there. */
+const measured = { stamp: 0, key: 0, parent: 0, state: 0, headers: 0, any: 0, size: 0 };
+
+/** Bytes of the event with its tag. */
+function measureEvent(event: EventMessage): number {
   const subject = subjects.encode(event.subject);
   const stamp = timeSize(event.timestamp);
   const key = textSize(event.idempotencyKey);
@@ -497,20 +509,34 @@ export function encodeEvent(event: EventMessage): Uint8Array {
     fieldSize(headers) +
     fieldSize(any) +
     (event.deliveryAttempt === 0 ? 0 : 1 + varintSize(event.deliveryAttempt));
-  const writer = new WireWriter(fieldSize(size));
+  measured.stamp = stamp;
+  measured.key = key;
+  measured.parent = parent;
+  measured.state = state;
+  measured.headers = headers;
+  measured.any = any;
+  measured.size = size;
+  return fieldSize(size);
+}
+
+/** Writes the event that was measured last. */
+function writeEvent(writer: WireWriter, event: EventMessage): void {
+  const { stamp, key, parent, state, headers, any, size } = measured;
+  const typeUrl = typeUrls.encode(event.typeUrl);
+  const { value } = event;
   writer.header(10, size);
   writer.varint(8);
   writer.uint64(event.id);
-  writer.raw(18, subject);
+  writer.raw(18, subjects.encode(event.subject));
   writer.header(26, headers);
   writeTime(writer, 10, event.timestamp, stamp);
   if (key >= 0) writer.string(18, event.idempotencyKey!, key);
   if (parent >= 0) writer.string(26, event.traceParent!, parent);
   if (state >= 0) writer.string(34, event.traceState!, state);
-  for (const [name, value] of event.attributes ?? NO_ATTRIBUTES) {
-    writer.header(802, attributeSize(name, value));
+  for (const [name, text] of event.attributes ?? NO_ATTRIBUTES) {
+    writer.header(802, attributeSize(name, text));
     writer.string(10, name, Buffer.byteLength(name));
-    writer.string(18, value, Buffer.byteLength(value));
+    writer.string(18, text, Buffer.byteLength(text));
   }
   writer.header(34, any);
   if (typeUrl.length > 0) writer.raw(10, typeUrl);
@@ -519,7 +545,6 @@ export function encodeEvent(event: EventMessage): Uint8Array {
     writer.varint(40);
     writer.varint(event.deliveryAttempt);
   }
-  return writer.bytes;
 }
 
 const NO_ATTRIBUTES: NonNullable<EventMessage["attributes"]> = [];

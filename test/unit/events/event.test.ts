@@ -2,15 +2,11 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readEvent, waitingBehind } from "../../../src/events/event.ts";
 import type { NatsMessage } from "../../../src/nats/message.ts";
+import { natsMessage } from "../nats/nats-message.ts";
 
 function delivered(reply: string, headers?: string): NatsMessage {
-  return {
-    subject: "orders.created",
-    reply,
-    headers: headers === undefined ? undefined : Buffer.from(headers),
-    payload: Buffer.from("payload"),
-    size: 0,
-  };
+  const block = headers === undefined ? undefined : Buffer.from(headers);
+  return natsMessage({ subject: "orders.created", reply, headers: block, payload: Buffer.from("payload") });
 }
 
 const PLAIN = "$JS.ACK.orders.billing.3.42.57.1700000000123456789.7";
@@ -36,7 +32,7 @@ describe("where a delivery comes from is read from its reply subject", () => {
       payload: Buffer.from("payload"),
       attempt: 3,
       ackSubject: reply,
-      bytes: 0,
+      bytes: 7,
     });
   });
 });

@@ -4,12 +4,12 @@ import { describe, expect, test } from "vitest";
 import { dataTypeOf, decodeHeaders, encodeHeaders, storedKey, typeUrlOf } from "../../../src/events/headers.ts";
 import { MAX_SECONDS, MIN_SECONDS, parseTimestamp } from "../../../src/events/timestamp.ts";
 import type { NatsMessage } from "../../../src/nats/message.ts";
+import { natsMessage } from "../nats/nats-message.ts";
 
 const publishedAt = { seconds: 1_700_000_000, nanos: 120_000_000 };
 
 function stored(block: string | undefined): NatsMessage {
-  const headers = block === undefined ? undefined : Buffer.from(block);
-  return { subject: "s", reply: "", headers, payload: Buffer.alloc(0), size: 0 };
+  return natsMessage({ headers: block === undefined ? undefined : Buffer.from(block) });
 }
 
 function block(...lines: string[]): NatsMessage {
@@ -39,6 +39,31 @@ test("what was written is read again", () => {
   fc.assert(
     fc.property(headers, (written) => {
       expect(decodeHeaders(stored(encodeHeaders(written)))).toEqual(written);
+    }),
+  );
+});
+
+test("what was read before makes no difference", () => {
+  const line = fc.constantFrom(
+    "WS-Data-Type: acme.A",
+    "WS-Data-Type: acme.B",
+    "WS-Published-Time: 2020-01-01T00:00:00Z",
+    "Nats-Msg-Id: k",
+    "WS-Trace-Parent: 00-a-b-01",
+    "WS-Replay-Consumer: s/c",
+    "WS-Idempotency-Key: own",
+    "tenant: a",
+    `tenant: ${"a".repeat(600)}`,
+  );
+  const time = fc.constantFrom("2023-11-14T22:13:20Z", "2023-11-14T22:13:20.123456789Z", "", "no time");
+  const one = fc.record({ time, lines: fc.array(line, { maxLength: 3 }) });
+  fc.assert(
+    fc.property(fc.array(one, { minLength: 2, maxLength: 6 }), (all) => {
+      for (const { time: written, lines } of all) {
+        // Names that are written otherwise are read line by line.
+        const expected = decodeHeaders(block(`ws-published-time: ${written}`, ...lines));
+        expect(decodeHeaders(block(`WS-Published-Time: ${written}`, ...lines))).toEqual(expected);
+      }
     }),
   );
 });

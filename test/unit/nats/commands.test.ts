@@ -48,6 +48,7 @@ test("commands are written as the protocol has them, one after the other", () =>
       for (const commands of turns) {
         for (const one of commands) append(writer, one);
         expect(writer.count).toBe(commands.length);
+        expect(writer.bytes).toBe(Buffer.concat(commands.map(text)).length);
         taken.push(...writer.take());
         expect(writer.count).toBe(0);
       }

@@ -1,6 +1,7 @@
 /** A connection to NATS that sends nothing: tests answer in its place. */
 import type { ConnectionListener, NatsConnection, ReplyHandler, Subscription } from "../../../src/nats/connection.ts";
 import type { NatsMessage } from "../../../src/nats/message.ts";
+import { natsMessage } from "./nats-message.ts";
 
 /** A request that waits for its answer. */
 export interface SentRequest {
@@ -17,7 +18,12 @@ export class FakeConnection {
   readonly maxPayload = 1024 * 1024;
   readonly connected = true;
   readonly roundTripMs = 0;
+  get receivedAt(): number {
+    return performance.now();
+  }
   readonly sent: SentRequest[] = [];
+  /** What wants no answer. */
+  readonly published: { readonly subject: string; readonly payload: string }[] = [];
   /** Who hears what comes on a subject. */
   readonly subscriptions = new Map<string, (message: NatsMessage) => void>();
   readonly #listeners: ConnectionListener[] = [];
@@ -44,6 +50,10 @@ export class FakeConnection {
     return { unsubscribe: () => this.subscriptions.delete(subject) } as unknown as Subscription;
   }
 
+  publish(subject: string, _headers: string, payload: Uint8Array): void {
+    this.published.push({ subject, payload: Buffer.from(payload).toString() });
+  }
+
   publishWithReply(): void {
     // Whoever hears it is played by the test.
   }
@@ -61,13 +71,9 @@ export class FakeConnection {
   }
 }
 
-function message(headers: Buffer | undefined, payload: Buffer): NatsMessage {
-  return { subject: "", reply: "", headers, payload, size: payload.length };
-}
-
 /** A reply with this body. */
 export function reply(body: unknown): NatsMessage {
-  return message(undefined, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
+  return natsMessage({ payload: Buffer.from(typeof body === "string" ? body : JSON.stringify(body)) });
 }
 
 /** What JetStream answers in place of an acknowledgement. */
@@ -77,5 +83,5 @@ export function refusal(code: number): NatsMessage {
 
 /** What NATS answers where nobody listens. */
 export function nobody(): NatsMessage {
-  return message(Buffer.from("NATS/1.0 503\r\n\r\n"), Buffer.alloc(0));
+  return natsMessage({ headers: Buffer.from("NATS/1.0 503\r\n\r\n") });
 }

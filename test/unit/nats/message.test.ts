@@ -1,15 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HeaderLines, type NatsMessage, headerValue, statusCode, statusText } from "../../../src/nats/message.ts";
+import { natsMessage } from "./nats-message.ts";
 
 function message(headers: string | undefined): NatsMessage {
-  return {
-    subject: "s",
-    reply: "",
-    headers: headers === undefined ? undefined : Buffer.from(headers),
-    payload: Buffer.alloc(0),
-    size: 0,
-  };
+  return natsMessage({ headers: headers === undefined ? undefined : Buffer.from(headers) });
 }
 
 function lines(headers: string): [string, string][] {

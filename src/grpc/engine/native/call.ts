@@ -344,21 +344,17 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   /** A whole message with its prefix. */
   #received(bytes: Buffer, start: number, end: number): void {
-    let message: Buffer | undefined = bytes.subarray(start + PREFIX_BYTES, end);
-    let kept = bytes.length;
-    if (bytes[start] !== 0) {
-      message = this.#unpack(bytes[start]!, message);
-      if (message === undefined) return;
-      kept = message.buffer.byteLength;
-    }
+    const flag = bytes[start]!;
+    const message = flag === 0 ? keepable(bytes, start + PREFIX_BYTES, end) : this.#unpack(flag, bytes, start, end);
+    if (message === undefined) return;
     if (this.#handler!.kind !== "bidi") {
       if (this.#request !== undefined) this.#refuse("wrong_count", "the method takes one message, not several");
-      else if (this.#keep(message)) this.#awaitHalfClose(compact(message, kept));
+      else if (this.#keep(message)) this.#awaitHalfClose(message);
     } else if (this.#isPaused) {
       if (this.#keep(message)) this.#waiting.push(ownBytes(message));
     } else if (!this.#isEnded) {
       try {
-        this.onMessage?.(compact(message, kept));
+        this.onMessage?.(message);
       } catch (error) {
         this.#threw(error);
       }
@@ -398,7 +394,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#heldBytes -= bytes;
   }
 
-  #unpack(flag: number, message: Buffer): Buffer | undefined {
+  #unpack(flag: number, bytes: Buffer, start: number, end: number): Buffer | undefined {
+    const message = bytes.subarray(start + PREFIX_BYTES, end);
     if (flag !== 1 || this.#unpackWith === undefined) {
       this.#refuse("malformed", `a message is marked as compressed (${flag}), and grpc-encoding names nothing`);
       return undefined;
@@ -406,7 +403,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     const maxOutputLength = this.#services.maxReceiveMessageBytes;
     try {
       const unpacked = this.#unpackWith(message, { maxOutputLength });
-      return this.#mayUnpack(message.length, unpacked.length) ? unpacked : undefined;
+      if (!this.#mayUnpack(message.length, unpacked.length)) return undefined;
+      return keepable(unpacked, 0, unpacked.length, unpacked.buffer.byteLength);
     } catch (error) {
       const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
       if (isTooLarge && !this.#mayUnpack(message.length, maxOutputLength)) return undefined;
@@ -574,20 +572,27 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   }
 }
 
-/** A handler may keep its request as long as the call lasts, and with a view of it all of the `kept` bytes. */
-function compact(message: Buffer, kept: number): Buffer {
-  const { length } = message;
-  if (length * MAX_SHARE >= kept) return message;
-  if (length * MAX_SHARE > SLAB_BYTES) return ownBytes(message);
+/**
+ * The message in `[start, end)`: a view, or a copy where it is small beside the `kept` bytes that a view of it would keep, as
+ * a handler may keep its request as long as the call lasts.
+ */
+function keepable(bytes: Buffer, start: number, end: number, kept: number = bytes.length): Buffer {
+  const length = end - start;
+  if (length * MAX_SHARE >= kept) return bytes.subarray(start, end);
+  if (length * MAX_SHARE > SLAB_BYTES) return ownBytes(bytes.subarray(start, end));
   if (slabUsed + length > slab.length) {
     slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
     slabUsed = 0;
   }
-  slab.set(message, slabUsed);
+  const at = slabUsed;
   slabUsed += length;
-  return slab.subarray(slabUsed - length, slabUsed);
+  // Such as an acknowledgement: one by one they take half the time of a call.
+  if (length <= SHORT_BYTES) for (let n = 0; n < length; n++) slab[at + n] = bytes[start + n]!;
+  else bytes.copy(slab, at, start, end);
+  return slab.subarray(at, slabUsed);
 }
 
+const SHORT_BYTES = 32;
 const MAX_SHARE = 4;
 const SLAB_BYTES = 8 * 1024;
 /** Small requests one after the other: one that is kept for long keeps no more than this. */
