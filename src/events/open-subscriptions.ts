@@ -5,8 +5,9 @@
 import type { WindshiftError } from "../errors.ts";
 import { resetError } from "../nats/consumer-reset.ts";
 import type { Peers } from "../nats/peers.ts";
+import type { HeldEvent } from "./ledger.ts";
 
-/** A subscription of this server while it is open. */
+/** A subscription of this server until it is closed. */
 export interface OpenSubscription {
   readonly stream: string;
   readonly consumer: string;
@@ -16,6 +17,10 @@ export interface OpenSubscription {
   readonly openedMs: number;
   readonly window: number;
   readonly held: number;
+  /** False once it is being closed; what its client has said may be on its way to JetStream yet. */
+  readonly isOpen: boolean;
+  /** The event, if an ack or reject of it is under way. */
+  settling(id: number): HeldEvent | undefined;
   /** Ends it; nothing that it holds is settled or handed back any more. */
   abort(error: WindshiftError): void;
 }
@@ -67,6 +72,14 @@ interface ResetNotice extends Question {
 interface ResetAnswer {
   readonly server: string;
   readonly ended: number;
+  /** That server resets the consumer itself, and goes first. */
+  readonly isRefused: boolean;
+}
+
+/** A reset that this server carries out. */
+interface OwnReset {
+  /** The others have had their time to refuse it. */
+  isGranted: boolean;
 }
 
 /** Knows the subscriptions of this server, and asks for those of the others. */
@@ -76,6 +89,7 @@ export class OpenSubscriptions {
   readonly #open = new Set<OpenSubscription>();
   /** Consumers that are being reset, each with when that is over at the latest. */
   readonly #resets = new Map<string, number>();
+  readonly #ownResets = new Map<string, OwnReset>();
 
   /** `instance` names this server among all. */
   constructor(peers: Peers, instance: string) {
@@ -92,8 +106,9 @@ export class OpenSubscriptions {
     peers.serve(RESETS, (body) => {
       if (!isNotice(body)) return undefined;
       // Our own word comes back from NATS, and we have acted on it already.
-      const ended = body.server === instance ? 0 : this.#noteReset(body);
-      return { server: instance, ended } satisfies ResetAnswer;
+      const isRefused = body.server !== instance && this.#refuses(body);
+      const ended = body.server === instance || isRefused ? 0 : this.#noteReset(body);
+      return { server: instance, ended, isRefused } satisfies ResetAnswer;
     });
   }
 
@@ -103,6 +118,16 @@ export class OpenSubscriptions {
 
   delete(subscription: OpenSubscription): void {
     this.#open.delete(subscription);
+  }
+
+  /** The event of a consumer, if an ack or reject of it is under way from a subscription of this server. */
+  settling(stream: string, consumer: string, id: number): HeldEvent | undefined {
+    for (const each of this.#open) {
+      if (each.stream !== stream || each.consumer !== consumer) continue;
+      const event = each.settling(id);
+      if (event !== undefined) return event;
+    }
+    return undefined;
   }
 
   /** Who is subscribed to a consumer, on all servers; in the order of servers and of opening. */
@@ -117,27 +142,44 @@ export class OpenSubscriptions {
 
   /**
    * Ends all subscriptions to a consumer, and keeps new ones away until `endReset`. Returns how many ended, on the servers
-   * that have answered. Throws CONSUMER_RESET while it is being reset already.
+   * that have answered. Throws CONSUMER_RESET while it is being reset already, by whichever server.
    */
   async beginReset(stream: string, consumer: string): Promise<number> {
     this.refuseDuringReset(stream, consumer);
     const notice: ResetNotice = { server: this.#instance, stream, consumer, isOver: false };
+    const own: OwnReset = { isGranted: false };
+    this.#ownResets.set(keyOf(notice), own);
     const here = this.#noteReset(notice);
+    let answers: ResetAnswer[];
     try {
-      const answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
-      return answers.reduce((sum, { ended }) => sum + ended, here);
+      answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
     } catch (error) {
+      this.#ownResets.delete(keyOf(notice));
       this.#noteReset({ ...notice, isOver: true });
       throw error;
     }
+    if (answers.some(({ isRefused }) => isRefused)) {
+      // Subscribers stay away until the other one is done.
+      this.#ownResets.delete(keyOf(notice));
+      throw resetError(stream, consumer);
+    }
+    own.isGranted = true;
+    return answers.reduce((sum, { ended }) => sum + ended, here);
   }
 
   /** Lets subscribers in again. Whoever has not heard of the beginning ends its subscriptions now. */
   async endReset(stream: string, consumer: string): Promise<void> {
     const notice: ResetNotice = { server: this.#instance, stream, consumer, isOver: true };
+    this.#ownResets.delete(keyOf(notice));
     this.#noteReset(notice);
     // Who does not hear of it lets them in when the time is over.
     await this.#peers.ask(RESETS, notice).catch(() => undefined);
+  }
+
+  /** Of two servers that begin at the same time, the one whose name comes first goes first. */
+  #refuses(notice: ResetNotice): boolean {
+    const own = this.#ownResets.get(keyOf(notice));
+    return !notice.isOver && own !== undefined && (own.isGranted || this.#instance < notice.server);
   }
 
   /** Throws CONSUMER_RESET while a consumer is being reset. */
@@ -157,7 +199,7 @@ export class OpenSubscriptions {
   }
 
   #of({ stream, consumer }: Question): OpenSubscription[] {
-    return [...this.#open].filter((each) => each.stream === stream && each.consumer === consumer);
+    return [...this.#open].filter((each) => each.isOpen && each.stream === stream && each.consumer === consumer);
   }
 }
 
@@ -182,8 +224,8 @@ function isNotice(body: unknown): body is ResetNotice {
 }
 
 function isResetAnswer(body: unknown): body is ResetAnswer {
-  const { server, ended } = (body ?? {}) as Partial<ResetAnswer>;
-  return typeof server === "string" && Number.isSafeInteger(ended);
+  const { server, ended, isRefused } = (body ?? {}) as Partial<ResetAnswer>;
+  return typeof server === "string" && Number.isSafeInteger(ended) && typeof isRefused === "boolean";
 }
 
 function keyOf({ stream, consumer }: Question): string {

@@ -260,6 +260,14 @@ export class Subscription implements OpenSubscription {
     return this.#ledger.size;
   }
 
+  get isOpen(): boolean {
+    return this.#closing === undefined;
+  }
+
+  settling(id: number): HeldEvent | undefined {
+    return this.#ledger.settling(id);
+  }
+
   /** Lets events come. */
   start(): void {
     this.#reporter?.start(this.#waiting);
@@ -371,7 +379,6 @@ export class Subscription implements OpenSubscription {
   }
 
   async #close(): Promise<void> {
-    this.#open.delete(this);
     this.#metrics.subscriptions.add(-1);
     for (const unwatch of this.#unwatch) unwatch();
     this.#policy[Symbol.dispose]();
@@ -383,6 +390,7 @@ export class Subscription implements OpenSubscription {
       this.#released(event, "handed_back");
     }
     await Promise.all([this.#stopped, this.settled()]);
+    this.#open.delete(this);
     this.#ledger[Symbol.dispose]();
   }
 
@@ -506,11 +514,15 @@ export class Subscription implements OpenSubscription {
     this.#pull.grant(1, bytes);
   }
 
-  /** What the client has said of the delivery before may be on its way yet, and decides. True when that has settled it. */
+  /**
+   * What a client of this server has said of the delivery before may be on its way yet, and decides. True when that has
+   * settled it.
+   */
   async #isSettledBefore(id: number): Promise<boolean> {
-    const held = this.#ledger.settling(id);
+    const settling = (): HeldEvent | undefined => this.#open.settling(this.stream, this.consumer, id);
+    const held = settling();
     if (held === undefined) return false;
-    while (this.#ledger.settling(id) === held) await delay(SETTLING_LOOK_MS);
+    while (settling() === held) await delay(SETTLING_LOOK_MS);
     return held.isSettling;
   }
 

@@ -2,6 +2,7 @@
 import { AckPolicy } from "@nats-io/jetstream";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect } from "vitest";
+import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import { AdminClient, allPages } from "../support/admin-client.ts";
 import { failure } from "../support/client.ts";
 import { createSource, duration, publishMany } from "../support/consuming.ts";
@@ -51,7 +52,7 @@ describe("ListConsumers", () => {
   test("leaves out what servers make for themselves", async ({ client, admin, jsm }) => {
     const { stream, consumer } = await createSource(client, { events: 1 });
     await client.ensureConsumer({ stream, name: "ws-read-mine", subjects: [`${stream}.>`] });
-    await jsm.consumers.add(stream, { name: "windshift-subjects", ack_policy: AckPolicy.None });
+    await jsm.consumers.add(stream, { name: SUBJECTS_LOCK, ack_policy: AckPolicy.None });
     const readings = Array.from({ length: 3 }, () => client.readEvents({ stream, follow: true }).collect());
     for (const reading of readings) await expect.poll(() => reading.told).toEqual([1n, "caught up at 1"]);
     const expected = [consumer, "ws-read-mine"];

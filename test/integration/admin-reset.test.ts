@@ -27,6 +27,8 @@ const test = base.extend<{ $file: { other: Windshift }; $test: { admin: AdminCli
 const START = { pointer: { case: "start" as const, value: true } };
 const END = { pointer: { case: "end" as const, value: true } };
 
+const OFFSET_2 = offset(2n);
+
 function offset(id: bigint) {
   return { pointer: { case: "offset" as const, value: id } };
 }
@@ -292,6 +294,40 @@ describe("subscriptions", () => {
         }
       })
       .toBe("open");
+  });
+
+  test("of two resets at once one is done, and the other one may come again", async ({ client, admin, other }) => {
+    const { stream, consumer: id } = await createSource(client, { events: 3 });
+    const otherAdmin = new AdminClient(other.client);
+    const results = await Promise.allSettled([
+      admin.resetConsumer({ stream, id, to: START }),
+      otherAdmin.resetConsumer({ stream, id, to: END }),
+    ]);
+    for (const result of results) {
+      if (result.status === "rejected") {
+        expect(result.reason).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET", retryAfterMs: 100 });
+      }
+    }
+    expect(results.map(({ status }) => status)).toContain("fulfilled");
+    await expect
+      .poll(async () => failure(otherAdmin.resetConsumer({ stream, id, to: OFFSET_2 })).catch(() => "done"))
+      .toBe("done");
+    expect(await otherAdmin.getConsumer({ stream, id })).toMatchObject({ consumer: { state: { settledId: 1n } } });
+  });
+
+  test("a reset gives way to that of a server that has begun before", async ({ client, admin, natsClient }) => {
+    const { stream, consumer: id } = await createSource(client, { events: 3 });
+    const elsewhere = natsClient.subscribe("$WINDSHIFT._.consumer-resets", {
+      callback: (_error, message) => {
+        const { stream: its } = message.json<{ stream: string }>();
+        if (its === stream) message.respond(JSON.stringify({ server: "elsewhere", ended: 0, isRefused: true }));
+      },
+    });
+    await natsClient.flush();
+    const error = await failure(admin.resetConsumer({ stream, id, to: END }));
+    expect(error).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET", retryAfterMs: 100 });
+    elsewhere.unsubscribe();
+    expect(await admin.getConsumer({ stream, id })).toMatchObject({ consumer: { state: { pending: 3n } } });
   });
 
   test("one that was cut off from NATS during a reset ends when it is back", async () => {

@@ -2,6 +2,7 @@
 import { jetstream } from "@nats-io/jetstream";
 import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
+import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import { failure } from "../support/client.ts";
 import { confirmed, consumerState } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
@@ -226,6 +227,28 @@ describe("an event whose attempts run out", () => {
     await call.cancel();
   });
 
+  test("while its last ack is under way from another subscription is not given up", async ({ nats, client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 1_000);
+    await using link = await Link.open("server to NATS", () => Number(new URL(nats.url).port));
+    await using server = await startWindshift(`nats://127.0.0.1:${link.port}`);
+    const first = await server.client.subscribe(source.stream, "c", 1n);
+    const id = await client.publish(source.subject, "slow");
+    await first.event();
+    // The first one holds all that it may, so that the next delivery goes to this one.
+    const second = await server.client.subscribe(source.stream, "c");
+    await until(async () => (await jsm.consumers.info(source.stream, "c")).num_waiting === 1);
+    link.blackHole("up");
+    first.send({ case: "ack", value: { ids: [id] } });
+    await until(async () => (await jsm.consumers.info(source.stream, "c")).delivered.consumer_seq === 2);
+    link.heal();
+    expect(await first.confirmation()).toEqual(confirmed({ ids: [id] }));
+    // What the server would have sent about it has arrived before this.
+    await server.client.publish(source.subject, "next");
+    expect(await letterCount(jsm, source)).toBe(0);
+    await first.cancel();
+    await second.cancel();
+  });
+
   test("is not written twice when its letter is there already", async ({ client, jsm, natsClient }) => {
     const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 200);
     const id = await client.publish(source.subject, "slow");
@@ -286,7 +309,7 @@ test("a stream for dead letters that cannot be reached holds up its own letters 
   const letters = `${source.stream}-dead-letters`;
   // Its letters have no place until the subject is back, which somebody is about to do, and never does.
   await jsm.streams.update(letters, { subjects: ["dead-letters.elsewhere"] });
-  await jsm.consumers.add(letters, { durable_name: "windshift-subjects", ack_policy: "none" });
+  await jsm.consumers.add(letters, { durable_name: SUBJECTS_LOCK, ack_policy: "none" });
   const call = await client.subscribe(source.stream, "c", 500n);
   const ids = await Promise.all(Array.from({ length: 500 }, () => client.publish(source.subject, "bad")));
   await call.take(500);

@@ -22,10 +22,21 @@ async function answer(...answers: readonly (readonly [afterMs: number, body: obj
   await vi.advanceTimersByTimeAsync(1_000);
 }
 
+function ended(server: string, count: number): object {
+  return { server, ended: count, isRefused: false };
+}
+
+/** What this server answers when another one says that it resets the consumer. */
+async function announced(server: string): Promise<unknown> {
+  const notice = { ...reply({ server, stream: "s", consumer: "c", isOver: false }), reply: "elsewhere" };
+  connection.subscriptions.get("$WINDSHIFT._.consumer-resets")?.(notice);
+  return JSON.parse(connection.published.at(-1)!.payload);
+}
+
 test("a reset waits for a server that is slow to end its subscriptions", async () => {
-  const ended = open.beginReset("s", "c");
-  await answer([1, { server: "here", ended: 0 }], [400, { server: "slow", ended: 2 }]);
-  expect(await ended).toBe(2);
+  const reset = open.beginReset("s", "c");
+  await answer([1, ended("here", 0)], [400, ended("slow", 2)]);
+  expect(await reset).toBe(2);
 });
 
 test("a report does not wait for a server that is slow", async () => {
@@ -36,3 +47,34 @@ test("a report does not wait for a server that is slow", async () => {
   await answer([1, { server: "here", subscriptions: [] }], [400, { server: "slow", subscriptions: [] }]);
   expect(await other).toMatchObject({ servers: 1 });
 });
+
+test("of two servers that begin to reset at once, the one whose name comes first goes first", async () => {
+  const first = open.beginReset("s", "c");
+  expect(await announced("later")).toEqual({ server: "here", ended: 0, isRefused: true });
+  await answer([1, ended("here", 0)], [1, ended("later", 1)]);
+  expect(await first).toBe(1);
+  await ending();
+  const second = open.beginReset("s", "c").catch((error: unknown) => error);
+  expect(await announced("before")).toEqual({ server: "here", ended: 0, isRefused: false });
+  await answer([1, ended("here", 0)], [1, { server: "before", ended: 0, isRefused: true }]);
+  expect(await second).toMatchObject({ reason: "CONSUMER_RESET" });
+  // The other one is at it.
+  expect(() => open.refuseDuringReset("s", "c")).toThrow("set to another place");
+  // Nothing of the own one is left.
+  expect(await announced("later")).toMatchObject({ isRefused: false });
+});
+
+test("a reset that all have granted is not interrupted", async () => {
+  const reset = open.beginReset("s", "c");
+  await answer([1, ended("here", 0)]);
+  await reset;
+  expect(await announced("before")).toMatchObject({ isRefused: true });
+  await ending();
+  expect(await announced("before")).toMatchObject({ isRefused: false });
+});
+
+async function ending(): Promise<void> {
+  const over = open.endReset("s", "c");
+  await answer([1, ended("here", 0)]);
+  await over;
+}
