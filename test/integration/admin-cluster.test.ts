@@ -92,6 +92,23 @@ test("a paused consumer goes on when it is resumed", { timeout: LONG }, async ({
   await call.cancel();
 });
 
+test("dead letters are on as many nodes as their events", { timeout: LONG }, async ({ server, other }) => {
+  const { stream, consumer, subject } = await createSource(server.client, { replicas: 3 });
+  const deliveryPolicy = { deadLetter: {} };
+  await server.client.ensureConsumer({ stream, name: consumer, subjects: [`${stream}.>`], deliveryPolicy });
+  const admin = new AdminClient(other.client);
+  await expect
+    .poll(async () => (await admin.getStream({ stream: `${stream}-dead-letters` })).stream?.replication, PATIENT)
+    .toMatchObject({ followers: [{ isCurrent: true }, { isCurrent: true }] });
+  const call = await server.client.subscribe(stream, consumer);
+  const id = await server.client.publish(subject, "bad");
+  await call.event();
+  call.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect(await call.confirmation()).toMatchObject({ ids: [id] });
+  expect((await admin.listDeadLetters({ stream, consumer })).deadLetters.map((letter) => letter.id)).toEqual([id]);
+  await call.cancel();
+});
+
 test("what has no leader is in the lists with its name and why", { timeout: LONG }, async ({ cluster, server }) => {
   const admin = new AdminClient(server.client);
   const { stream } = await createSource(server.client, { replicas: 1 });

@@ -96,6 +96,26 @@ describe("a publish stream", () => {
     expect(result(8n)).toBe(1n);
   });
 
+  test("keeps the order of what is stored, whatever is refused in between", async ({ client, jsm }) => {
+    const stream = await ensureStream(client, { maxEventSize: 1000 });
+    const call = client.publishStream();
+    const refusals = [
+      { payload: "x".repeat(2000), rest: {} },
+      { payload: "x", rest: { expectedLastId: 1_000_000n } },
+      { payload: "x", rest: { timeToLive: { seconds: 1n } } },
+    ] as const;
+    const stored: bigint[] = [];
+    for (let tag = 1n; tag <= 300n; tag++) {
+      const refusal = refusals[Number(tag % 4n)];
+      call.publish(tag, `${stream}.${tag % 3n}`, refusal?.payload ?? `${tag}`, refusal?.rest);
+      if (refusal === undefined) stored.push(tag);
+    }
+    expect(await call.finish()).toBeUndefined();
+    expect([...call.results.values()].filter((result) => typeof result === "object")).toHaveLength(225);
+    expect(stored.map((tag) => call.results.get(tag))).toEqual(stored.map((_, n) => BigInt(n + 1)));
+    expect(await count(jsm, stream)).toBe(75);
+  });
+
   test("ends with INVALID_ARGUMENT for bytes that are no message", async ({ client }) => {
     const call = client.grpc.makeBidiStreamRequest(
       "/windshift.events.v1alpha1.EventsService/PublishStream",

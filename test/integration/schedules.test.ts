@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
+import { ExpectedLastIdScope } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, failure, textOf } from "../support/client.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { startNats } from "../support/nats.ts";
@@ -155,6 +156,19 @@ describe("expected_last_id", () => {
     expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "LAST_ID_MISMATCH" });
     expect(await client.publish(`${stream}.a`, "x", { deliverAt, expectedLastId: first })).toBe(0n);
     expect(await client.publish(`${stream}.b`, "x", { deliverAt, expectedLastId: 0n })).toBe(0n);
+  });
+
+  test("of the stream is checked when an event is scheduled", async ({ client, jsm }) => {
+    const stream = await scheduling(client);
+    const rest = { deliverAt: inSeconds(3600), expectedLastIdScope: ExpectedLastIdScope.STREAM };
+    const first = await client.publish(`${stream}.a`);
+    const last = await client.publish(`${stream}.b`);
+    for (const wrong of [0n, first]) {
+      const error = await failure(client.publish(`${stream}.a`, "x", { ...rest, expectedLastId: wrong }));
+      expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "LAST_ID_MISMATCH" });
+    }
+    expect(await client.publish(`${stream}.a`, "x", { ...rest, expectedLastId: last })).toBe(0n);
+    expect(await waiting(jsm, stream)).toBe(1);
   });
 
   test("does not refuse the repeat of an event that waits, or has appeared", async ({ client, jsm }) => {
