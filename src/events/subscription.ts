@@ -3,8 +3,8 @@
  * as many as the client may still hold: held events and granted credit always add up to the window, in events and, where
  * the client limits them, in bytes.
  *
- * A settlement (ack, reject, ping) is a request to JetStream: it counts as done when JetStream answered, and the event
- * stays held until then. Measured by `npm run bench -- consume`.
+ * A settlement (ack, reject, ping) is a request to JetStream: it counts as done when JetStream answered (`settlement-lane.ts`),
+ * and the event stays held until then. Measured by `npm run bench -- consume`.
  *
  * Open → `close` (the client left, the server drains) or `onEnded` (the consumer is gone). What was held is handed back
  * for immediate redelivery elsewhere.
@@ -21,6 +21,7 @@ import type { NatsConnection, ReplyHandler } from "../nats/connection.ts";
 import { resetMark } from "../nats/consumer-reset.ts";
 import { type NatsMessage, statusCode } from "../nats/message.ts";
 import { Pull, type PullMonitor, groupOf, hasLeader } from "../nats/pull.ts";
+import { SettlementLane } from "../nats/settlement-lane.ts";
 import { milliseconds, nanoseconds } from "../nats/units.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
@@ -143,6 +144,7 @@ export class Subscription implements OpenSubscription {
   readonly #connection: NatsConnection;
   readonly #open: OpenSubscriptions;
   readonly #pull: Pull;
+  readonly #lane: SettlementLane;
   readonly #ledger: Ledger;
   readonly #listener: SubscriptionListener;
   readonly #metrics: ConsumerMetrics;
@@ -199,6 +201,7 @@ export class Subscription implements OpenSubscription {
     this.filters = filtersOf(config);
     this.#backoffMs = (config.backoff ?? []).map(milliseconds);
     this.#connection = context.api.connection;
+    this.#lane = new SettlementLane(this.#connection, info.cluster !== undefined);
     this.#listener = listener;
     this.#metrics = context.metrics.consumer(stream, config.durable_name === undefined ? EPHEMERAL : consumer);
     this.#metrics.subscriptions.add(1);
@@ -307,7 +310,7 @@ export class Subscription implements OpenSubscription {
       } else {
         if (kind === "ping") event.pings += 1;
         else event.isSettling = true;
-        if (policy === undefined) batch.send(this.#connection, event, payload, effect, now);
+        if (policy === undefined) batch.send(this.#lane, event, payload, effect, now);
         else this.#refuse(batch, event, policy, rejection, payload);
       }
     }
@@ -321,9 +324,9 @@ export class Subscription implements OpenSubscription {
     const now = performance.now();
     if (batch.kind === "reject" && !isLastAttempt(policy, event.attempt)) {
       const backoff = rejection.delayMs === undefined ? backoffNanoseconds(policy, event.attempt) : 0;
-      batch.send(this.#connection, event, backoff === 0 ? nak : nakAfter(backoff), "again", now);
+      batch.send(this.#lane, event, backoff === 0 ? nak : nakAfter(backoff), "again", now);
     } else if (policy.deadLetterStream === undefined) {
-      batch.send(this.#connection, event, TERM, "dropped", now);
+      batch.send(this.#lane, event, TERM, "dropped", now);
     } else {
       batch.begin();
       void this.#storeHeld(batch, event, policy);
@@ -337,7 +340,7 @@ export class Subscription implements OpenSubscription {
     const cause = batch.kind === "terminate" ? "rejected" : "attempts";
     const how = { policy, cause, attempts: event.attempt, reason: batch.reason } as const;
     const isStored = await this.#failures.store(event, how);
-    if (isStored && this.#pull.isVerified) batch.send(this.#connection, event, TERM, "given_up", performance.now());
+    if (isStored && this.#pull.isVerified) batch.send(this.#lane, event, TERM, "given_up", performance.now());
     else this.failed(batch, event);
     batch.sealed();
   }
@@ -630,10 +633,9 @@ class SettlementBatch implements SettlementResult {
     this.#done = done;
   }
 
-  send(connection: NatsConnection, event: HeldEvent, payload: Buffer, effect: Effect, now: number): void {
+  send(lane: SettlementLane, event: HeldEvent, payload: Buffer, effect: Effect, now: number): void {
     this.#pending += 1;
-    const timeoutMs = connection.options.requestTimeoutMs;
-    connection.request(event.ackSubject, "", payload, timeoutMs, new Settlement(this, event, effect, now));
+    lane.send(event.ackSubject, payload, new Settlement(this, event, effect, now));
   }
 
   /** Something has to be done before it can be sent; `sealed` says that it is. */

@@ -137,6 +137,8 @@ export class NatsConnection implements AsyncDisposable {
   #scheduledAt = 0;
   readonly #commands = new CommandWriter();
   #reconnects = 0;
+  #connects = 0;
+  #isToSingleServer = false;
   #roundTripMs = 0;
 
   private constructor(options: NatsOptions, logger: NatsLogger) {
@@ -167,6 +169,16 @@ export class NatsConnection implements AsyncDisposable {
   /** Times the connection came back after a loss. */
   get reconnects(): number {
     return this.#reconnects;
+  }
+
+  /** Times there was a connection. */
+  get connects(): number {
+    return this.#connects;
+  }
+
+  /** Whether we are connected to a nats-server with a JetStream of its own, which no other node has a part in. */
+  get isToSingleServer(): boolean {
+    return this.#isToSingleServer;
   }
 
   /** The last measured round trip, in milliseconds; 0 before the first. */
@@ -352,6 +364,10 @@ export class NatsConnection implements AsyncDisposable {
   #established(): void {
     if (this.#connected || this.#closed) return;
     this.#connected = true;
+    this.#connects += 1;
+    const info = this.#client?.info;
+    this.#isToSingleServer =
+      info?.jetstream === true && (info.cluster ?? "") === "" && this.options.domain === undefined;
     this.#socket?.take();
     this.ping().catch(() => undefined);
     for (const listener of [...this.#listeners]) this.#guard("", () => listener.onConnected());

@@ -128,6 +128,25 @@ test("events that are handed back come at once", { timeout: LONG }, async ({ ser
   await next.cancel();
 });
 
+test("each ack asks for an answer of its own", { timeout: LONG }, async ({ cluster, server }) => {
+  for (const replicas of [1, 3]) {
+    const source = await createSource(server.client, { replicas, events: 20 });
+    const connection = await connect({ servers: [...cluster.urls] });
+    const asked: boolean[] = [];
+    connection.subscribe(`$JS.ACK.${source.stream}.>`, {
+      callback: (_error, { reply }) => void asked.push(reply !== undefined && reply !== ""),
+    });
+    await connection.flush();
+    const call = await server.client.subscribe(source.stream, source.consumer, 20n);
+    const events = await call.take(20);
+    call.ack(...events.map(({ id }) => id));
+    expect((await call.confirmation()).ids).toHaveLength(20);
+    await expect.poll(() => asked).toEqual(Array.from({ length: 20 }, () => true));
+    await call.cancel();
+    await connection.close();
+  }
+});
+
 test("a client that leaves gets nothing stuck between two nodes", { timeout: LONG }, async ({ server }) => {
   // Each stream has its leader on some node: some on the one that the server is connected to, some not.
   for (let count = 0; count < 12; count++) {

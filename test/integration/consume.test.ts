@@ -221,6 +221,22 @@ describe("settlement", () => {
     await call.cancel();
   });
 
+  test("of acks that leave together the last one alone asks for an answer", async ({ client, natsClient, jsm }) => {
+    const source = await createSource(client, { events: 20 });
+    const asked: boolean[] = [];
+    natsClient.subscribe(`$JS.ACK.${source.stream}.>`, {
+      callback: (_error, { reply }) => void asked.push(reply !== undefined && reply !== ""),
+    });
+    await natsClient.flush();
+    const call = await client.subscribe(source.stream, source.consumer, 20n);
+    const events = await call.take(20);
+    call.ack(...events.map(({ id }) => id));
+    expect((await call.confirmation()).ids).toHaveLength(20);
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
+    await expect.poll(() => asked).toEqual([...Array.from({ length: 19 }, () => false), true]);
+    await call.cancel();
+  });
+
   test("requests that follow each other at once are each confirmed, in any kind", async ({ client, jsm }) => {
     const source = await createSource(client, { events: 4 });
     const call = await client.subscribe(source.stream, source.consumer);

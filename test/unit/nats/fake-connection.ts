@@ -17,6 +17,8 @@ export class FakeConnection {
   readonly apiPrefix = "$JS.API";
   readonly maxPayload = 1024 * 1024;
   readonly connected = true;
+  isToSingleServer = true;
+  connects = 1;
   readonly roundTripMs = 0;
   get receivedAt(): number {
     return performance.now();
@@ -27,6 +29,7 @@ export class FakeConnection {
   /** Who hears what comes on a subject. */
   readonly subscriptions = new Map<string, (message: NatsMessage) => void>();
   readonly #listeners: ConnectionListener[] = [];
+  readonly #hooks: (() => void)[] = [];
 
   get as(): NatsConnection {
     return this as unknown as NatsConnection;
@@ -52,6 +55,18 @@ export class FakeConnection {
 
   publish(subject: string, _headers: string, payload: Uint8Array): void {
     this.published.push({ subject, payload: Buffer.from(payload).toString() });
+    this.onPublish();
+  }
+
+  onPublish: () => void = () => undefined;
+
+  beforeWrite(hook: () => void): void {
+    this.#hooks.push(hook);
+  }
+
+  /** What happens right before a write. */
+  flush(): void {
+    for (const hook of this.#hooks.splice(0)) hook();
   }
 
   publishWithReply(): void {
