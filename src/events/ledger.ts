@@ -17,6 +17,8 @@ export interface HeldEvent {
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
   readonly attempt: number;
+  /** The connection to NATS that it came on, by its number. */
+  readonly deliveredOn: number;
   /** For the log, should it fail. */
   readonly subject: string;
   readonly traceParent: string | undefined;

@@ -469,6 +469,7 @@ export class Subscription implements OpenSubscription {
       id: event.id,
       ackSubject: event.ackSubject,
       attempt: event.attempt,
+      deliveredOn: this.#connection.connects,
       subject: event.subject,
       traceParent: event.headers.traceParent,
       bytes: event.bytes,
@@ -635,7 +636,7 @@ class SettlementBatch implements SettlementResult {
 
   send(lane: SettlementLane, event: HeldEvent, payload: Buffer, effect: Effect, now: number): void {
     this.#pending += 1;
-    lane.send(event.ackSubject, payload, new Settlement(this, event, effect, now));
+    lane.send(event.ackSubject, payload, event.deliveredOn, new Settlement(this, event, effect, now));
   }
 
   /** Something has to be done before it can be sent; `sealed` says that it is. */

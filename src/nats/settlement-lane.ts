@@ -4,8 +4,9 @@
  * A nats-server that keeps the consumer all by itself takes what one connection sends in the order in which it was sent, and
  * works it off one by one from one queue (`pushAck` and `processInboundAcks` in its `server/consumer.go`): its answer to one
  * stands for all before it. So of those that leave together only the last one asks for an answer. Where there are other
- * nodes between us and the consumer, one may be lost on its way and the next one arrive: there each asks for its own
- * (ADR 6).
+ * nodes between us and the consumer, one may be lost on its way and the next one arrive: there each asks for its own. So
+ * does one whose event came on an earlier connection: a nats-server that was killed may have forgotten the delivery, and
+ * then does not apply what is said of it, and answers nothing (ADR 6).
  */
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import type { NatsMessage } from "./message.ts";
@@ -29,10 +30,13 @@ export class SettlementLane {
     this.#isReplicated = isReplicated;
   }
 
-  /** Sends one; the handler hears of the answer, which may be that of a later one. */
-  send(subject: string, payload: Uint8Array, handler: ReplyHandler): void {
+  /**
+   * Sends one; the handler hears of the answer, which may be that of a later one. `deliveredOn`: the connection that the event
+   * came on, by its number.
+   */
+  send(subject: string, payload: Uint8Array, deliveredOn: number, handler: ReplyHandler): void {
     const connection = this.#connection;
-    if (this.#isReplicated || !connection.isToSingleServer) {
+    if (this.#isReplicated || !connection.isToSingleServer || deliveredOn !== connection.connects) {
       connection.request(subject, "", payload, connection.options.requestTimeoutMs, handler);
       return;
     }

@@ -201,6 +201,33 @@ describe("when NATS comes back", () => {
     );
   }
 
+  test("a nats-server that has forgotten a delivery has no ack of it confirmed", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url, { NATS_REQUEST_TIMEOUT: "1s" });
+    const { client } = windshift;
+    const source = await createSource(client, { events: 5 });
+    const call = await client.subscribe(source.stream, source.consumer, 10n);
+    await call.take(5);
+    await nats.stop();
+    await nats.restart();
+    const publish = async (key: string): Promise<bigint> => publishUntilStored(client, source.subject, key);
+    for (let n = 0; n < 5; n++) await publish(`key ${n}`);
+    const late = (await call.take(5)).map(({ id }) => id);
+    // It writes down late what it has delivered.
+    await nats.kill();
+    await nats.restart();
+    // The window is full: nothing comes before this. The last one is one that it remembers.
+    await publish("after");
+    call.ack(...late, 1n);
+    const { ids } = await nextConfirmation(call);
+    expect(ids).toContain(1n);
+    const came = () => call.received.flatMap(({ response }) => (response.case === "event" ? [response.value.id] : []));
+    // Of those that it has forgotten each comes again, before what was published last.
+    await expect.poll(came, PATIENT).toContain(11n);
+    expect(ids.filter((id) => came().filter((other) => other === id).length > 1)).toEqual([]);
+    await call.cancel();
+  });
+
   test("no event is lost, and none comes again whose ack was confirmed (orderly stop)", async () => {
     await using nats = await startNats();
     await using windshift = await startWindshift(nats.url);

@@ -26,7 +26,7 @@ beforeEach(() => {
 });
 
 function send(lane: SettlementLane, ...subjects: string[]): void {
-  for (const subject of subjects) lane.send(subject, ACK, told);
+  for (const subject of subjects) lane.send(subject, ACK, connection.connects, told);
 }
 
 describe("beside a single nats-server", () => {
@@ -69,6 +69,15 @@ describe("beside a single nats-server", () => {
     connection.flush();
     connection.disconnect();
     expect(told.results).toEqual(["disconnected", "disconnected"]);
+  });
+
+  test("one whose event came on an earlier connection asks for itself", () => {
+    const lane = new SettlementLane(connection.as, false);
+    lane.send("old", ACK, connection.connects - 1, told);
+    send(lane, "a", "b");
+    connection.flush();
+    expect(connection.published.map(({ subject }) => subject)).toEqual(["a"]);
+    expect(connection.sent.map(({ subject }) => subject)).toEqual(["old", "b"]);
   });
 
   test("an answer on another connection is none", () => {
