@@ -29,10 +29,11 @@ export const MUTANTS = {
     file: "events/subscription.ts",
     edits: [
       [
-        '    connection.request(event.ackSubject, "", payload, timeoutMs, new Settlement(this, event, effect, now));',
+        "    lane.send(event.ackSubject, payload, event.deliveredOn, new Settlement(this, event, effect, now));",
         "    const settlement = new Settlement(this, event, effect, now);\n" +
-          "    if (this.kind === 'ack') { connection.publish(event.ackSubject, '', payload); queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never)); }\n" +
-          "    else connection.request(event.ackSubject, '', payload, timeoutMs, settlement);",
+          "    const deaf = { onReply: () => undefined, onNoReply: () => undefined };\n" +
+          "    lane.send(event.ackSubject, payload, event.deliveredOn, this.kind === 'ack' ? deaf : settlement);\n" +
+          "    if (this.kind === 'ack') queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never));",
       ],
     ],
     fault: "lost_requests_nats_link",
