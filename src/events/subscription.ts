@@ -229,6 +229,7 @@ export class Subscription implements OpenSubscription {
         stream,
         consumer,
         created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
+        seenAt: info.ts,
         resetMark: resetMark(config),
         group: groupOf(info.cluster),
         maxBytes: Math.min(maxBytes, config.max_bytes || Infinity),

@@ -48,6 +48,8 @@ export interface PullSource {
    * which nats-server makes anew when it starts.
    */
   readonly created: string | undefined;
+  /** When NATS said all this, on its clock. */
+  readonly seenAt: string | undefined;
   /** The mark of its last reset, if there was one. */
   readonly resetMark: string | undefined;
   /** The group of nodes that keeps it, which is another for another consumer; undefined where one node does. */
@@ -177,6 +179,8 @@ export class Pull implements Watched {
   /** A leader or a connection was lost, and no request has been heard of since. */
   #isDisturbed = false;
   #created: string | undefined;
+  /** When it was last seen to be the same, in milliseconds of NATS' clock. NaN when NATS did not say. */
+  #seenAt: number;
   #wasDeleted = false;
   #backoffMs = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -187,6 +191,7 @@ export class Pull implements Watched {
     this.#monitor = monitor;
     this.#source = source;
     this.#created = source.created;
+    this.#seenAt = Date.parse(source.seenAt ?? "");
     this.#freeBytes = source.window;
     this.#requestBytes = Math.min(FIRST_BYTES, source.maxBytes);
     this.#handler = handler;
@@ -289,18 +294,21 @@ export class Pull implements Watched {
   }
 
   /**
-   * Whether it can be taken for the consumer that it was. In a cluster an edited one has the time of its edit once all
-   * nodes were restarted (seen with 2.14.0), so that another time alone proves nothing: another group does, or that a
-   * deletion was told.
+   * Whether it can be taken for the consumer that it was. An edited one has another time once its nodes were restarted
+   * (seen with 2.14.0), so that another time alone proves nothing. On a single node that is the time of the node's start
+   * before the edit, earlier than we saw it last: what was made later is another. In a cluster it is that of the edit,
+   * and another group tells, or that a deletion was told.
    */
-  #isSame({ created, cluster }: ConsumerInfo): boolean {
+  #isSame({ created, ts, cluster }: ConsumerInfo): boolean {
     const { group } = this.#source;
     if (
       this.#created === undefined ||
       created === this.#created ||
-      (group !== undefined && group === groupOf(cluster))
+      (group !== undefined && group === groupOf(cluster)) ||
+      (cluster === undefined && !this.#wasDeleted && Date.parse(created) <= this.#seenAt)
     ) {
       this.#wasDeleted = false;
+      this.#seenAt = Date.parse(ts ?? "");
       return true;
     }
     if (cluster === undefined || this.#wasDeleted) return false;

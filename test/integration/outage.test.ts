@@ -324,6 +324,37 @@ async function publishAll(client: Client, subject: string, count: number): Promi
   return ids.toSorted((a, b) => Number(a - b));
 }
 
+test("a subscription outlives restarts of NATS before and after its consumer was edited", async () => {
+  await using nats = await startNats();
+  await using windshift = await startWindshift(nats.url);
+  const { client } = windshift;
+  const source = await createSource(client, { events: 2 });
+  const { stream, consumer, subject } = source;
+  const call = await client.subscribe(stream, consumer, 5n);
+  await call.take(2);
+  const created = async () => ask(nats, async (jsm) => (await jsm.consumers.info(stream, consumer)).created);
+  const before = await created();
+  const restart = async (): Promise<void> => {
+    await nats.stop();
+    await nats.restart();
+    const id = await publishUntilStored(client, subject, `key ${Math.random()}`);
+    expect((await call.event()).id).toBe(id);
+  };
+  await restart();
+  await ask(nats, async (jsm) => jsm.consumers.update(stream, consumer, { description: "edited" }));
+  await restart();
+  // What makes this hard: NATS says now that it was made when NATS was restarted first.
+  expect(await created()).not.toBe(before);
+  call.ack(1n, 2n, 3n, 4n);
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [1n, 2n, 3n, 4n] }));
+  expect(await ask(nats, async (jsm) => consumerState(jsm, source))).toMatchObject({
+    held: 0,
+    waiting: 0,
+  });
+  await restart();
+  await call.cancel();
+});
+
 test("a consumer that was made again meanwhile is another: the subscription ends, and its old acks do not count", async () => {
   await using nats = await startNats();
   await using windshift = await startWindshift(nats.url);
