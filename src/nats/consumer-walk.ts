@@ -7,6 +7,7 @@
  * The consumer is in memory and of one replica. It is deleted when the walk ends; where that is not possible, JetStream
  * does it as soon as nobody has asked for a while. So it does for a walk that is paused for long, which makes another.
  */
+import type { StreamInfo } from "@nats-io/jetstream";
 import type { WindshiftError } from "../errors.ts";
 import type { Advisories } from "./advisories.ts";
 import type { ApiCall, JetStreamApi } from "./api.ts";
@@ -45,6 +46,7 @@ export class ConsumerWalk implements Walk, Watched {
   readonly #context: WalkContext;
   readonly #connection: NatsConnection;
   readonly #source: WalkSource;
+  #seen: StreamInfo;
   readonly #handler: WalkHandler;
   readonly #stop: (() => void)[];
   /** Where the next consumer would begin. */
@@ -80,6 +82,7 @@ export class ConsumerWalk implements Walk, Watched {
     this.#connection = context.api.connection;
     this.#source = source;
     this.#from = source.from;
+    this.#seen = source.info;
     this.#last = source.info.state.last_seq;
     this.#handler = handler;
     this.#stop = [
@@ -215,7 +218,8 @@ export class ConsumerWalk implements Walk, Watched {
         .inTurn({ isLeft }, async () => {
           const now = await api.streamInfo(this.#source.info.config.name);
           if (isLeft()) return;
-          if (!isSame(this.#source.info, now, this.#last)) throw replaced(this.#source.info.config.name);
+          if (!isSame(this.#seen, now, this.#last)) throw replaced(now.config.name);
+          this.#seen = now;
           await this.#create({});
         })
         .catch((error: WindshiftError) => {

@@ -3,6 +3,7 @@
  * that keeps messages only for those who have yet to consume them, a consumer would be one of those.
  */
 import { WindshiftError } from "../errors.ts";
+import type { StreamInfo } from "@nats-io/jetstream";
 import type { JetStreamApi } from "./api.ts";
 import type { Reader, StoredMessage } from "./get.ts";
 import { type Walk, type WalkHandler, type WalkSource, isPassing, isSame, replaced } from "./walk.ts";
@@ -23,6 +24,7 @@ export interface GetWalkContext {
 export class GetWalk implements Walk {
   readonly #context: GetWalkContext;
   readonly #source: WalkSource;
+  #seen: StreamInfo;
   readonly #matches: (subject: string) => boolean;
   readonly #handler: WalkHandler;
   #from: number;
@@ -45,6 +47,7 @@ export class GetWalk implements Walk {
     this.#matches = matches;
     this.#handler = handler;
     this.#from = source.from;
+    this.#seen = source.info;
     this.#last = source.info.state.last_seq;
     this.#goOn(0);
   }
@@ -89,7 +92,8 @@ export class GetWalk implements Walk {
   async #toTheEnd(): Promise<void> {
     const { info, filters } = this.#source;
     const now = await this.#context.api.streamInfo(info.config.name);
-    if (!isSame(info, now, this.#last)) throw replaced(info.config.name);
+    if (!isSame(this.#seen, now, this.#last)) throw replaced(info.config.name);
+    this.#seen = now;
     this.#last = now.state.last_seq;
     const filter = filters.length === 1 ? filters[0]! : ">";
     while (!this.#mustStop()) {

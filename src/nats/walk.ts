@@ -45,10 +45,14 @@ export function isPassing({ reason }: WindshiftError): boolean {
   return PASSING.has(reason);
 }
 
-/** Whether it can be taken for the stream that it was, when it had come to the sequence `last`. */
-export function isSame(was: StreamInfo, now: StreamInfo, last: number): boolean {
-  const group = groupOf(was.cluster);
-  const isOther = now.created !== was.created && (group === undefined || group !== groupOf(now.cluster));
+/**
+ * Whether it can be taken for the stream that it was when it was seen last, and had come to the sequence `last`. An edited
+ * one can have another time after a restart, as a consumer can (see `Pull`).
+ */
+export function isSame(seen: StreamInfo, now: StreamInfo, last: number): boolean {
+  const group = groupOf(seen.cluster);
+  const isAsOld = now.cluster?.name === undefined && Date.parse(now.created) <= Date.parse(seen.ts ?? "");
+  const isOther = now.created !== seen.created && !isAsOld && (group === undefined || group !== groupOf(now.cluster));
   // One that is kept in memory begins anew when its only node does.
   return !isOther && (now.config.num_replicas > 1 || now.state.last_seq >= last);
 }
