@@ -49,6 +49,14 @@ export interface ResetResult {
   readonly isRecreated: boolean;
 }
 
+interface Found {
+  /** Undefined while it is not there. */
+  readonly before: ConsumerInfo | undefined;
+  readonly config: ConsumerConfig | NamedConfig;
+  /** NATS can set it back. */
+  readonly isSettable: boolean;
+}
+
 /** What {@link ConsumerReset} works on. */
 export interface ConsumerResetDependencies {
   readonly api: JetStreamApi;
@@ -57,8 +65,8 @@ export interface ConsumerResetDependencies {
   readonly logger: AdminLogger;
 }
 
-/** Once a consumer is deleted, making it again is tried for so long. */
-const MAX_CREATING_MS = 30_000;
+/** Once a consumer is deleted, making it again is tried for so long: no longer than others wait for it. */
+const MAX_CREATING_MS = 15_000;
 const RETRY_MS = 200;
 const RETRY_AFTER_MS = 1_000;
 const UNANSWERED = new Set<Reason>(["NATS_UNAVAILABLE", "NO_LEADER", "DEADLINE_EXCEEDED"]);
@@ -98,16 +106,15 @@ export class ConsumerReset {
   async #run(spec: ResetSpec, call: AdminCall): Promise<ResetResult> {
     const { stream, id } = spec;
     const { open, reader, api } = this.#dependencies;
-    const found = await this.#find(spec, call);
-    const before = "config" in found ? found : undefined;
-    if (before !== undefined) checkUsable(before, "id");
     const place = await placeOf(api, reader, stream, spec.to, call);
-    const isSettable = before !== undefined && this.#isSettable(before);
-    if (!isSettable) checkAllowed(stream, id, place);
+    // What is refused ends no subscription.
+    await this.#find(spec, place, call);
     const endedSubscriptions = await open.beginReset(stream, id);
     try {
-      const setBack = isSettable ? await this.#setBack(spec, before, place, call) : undefined;
-      const after = setBack ?? (await this.#recreate(spec, before?.config ?? (found as NamedConfig), place, call));
+      // From here on nobody edits it.
+      const { before, config, isSettable } = await this.#find(spec, place, call);
+      const setBack = isSettable ? await this.#setBack(spec, config, place, call) : undefined;
+      const after = setBack ?? (await this.#recreate(spec, config, place, call));
       return {
         consumer: describeConsumer(after),
         forgotten: BigInt(before?.num_ack_pending ?? 0),
@@ -120,16 +127,21 @@ export class ConsumerReset {
     }
   }
 
-  /** The consumer, or the settings that an earlier reset has kept of it. */
-  async #find({ stream, id }: ResetSpec, call: AdminCall): Promise<ConsumerInfo | NamedConfig> {
+  /** The consumer, or the settings that an earlier reset has kept of it, and how it can be set to the place. */
+  async #find({ stream, id }: ResetSpec, place: Place, call: AdminCall): Promise<Found> {
     const { api } = this.#dependencies;
     try {
-      return await api.consumerInfo(stream, id, call);
+      const before = await api.consumerInfo(stream, id, call);
+      checkUsable(before, "id");
+      const isSettable = this.#isSettable(before);
+      if (!isSettable) checkAllowed(stream, id, place);
+      return { before, config: before.config, isSettable };
     } catch (error) {
       if (!(error instanceof WindshiftError) || error.reason !== "CONSUMER_NOT_FOUND") throw error;
-      const kept = await keptSettings(api, stream, id, { ...call, names: { stream } });
-      if (kept === undefined) throw error;
-      return kept;
+      const config = await keptSettings(api, stream, id, { ...call, names: { stream } });
+      if (config === undefined) throw error;
+      checkAllowed(stream, id, place);
+      return { before: undefined, config, isSettable: false };
     }
   }
 
@@ -140,7 +152,7 @@ export class ConsumerReset {
   /** Has NATS set it back; undefined where that is refused. The mark goes first: without the reset it does no harm. */
   async #setBack(
     { stream, id }: ResetSpec,
-    { config }: ConsumerInfo,
+    config: ConsumerConfig | NamedConfig,
     { seq }: Place,
     call: AdminCall,
   ): Promise<ConsumerInfo | undefined> {

@@ -20,6 +20,7 @@ import {
   toPolicy,
 } from "./delivery-policy.ts";
 import { checkFilters } from "./filters.ts";
+import type { OpenSubscriptions } from "./open-subscriptions.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
 /** What a consumer shall be. */
@@ -51,10 +52,12 @@ const MAX_WAITING = 32_768;
 /** Creates, changes and deletes consumers. */
 export class Consumers {
   readonly #api: JetStreamApi;
+  readonly #open: OpenSubscriptions;
   readonly #deadLetterStreams: DeadLetterStreams;
 
-  constructor(api: JetStreamApi, deadLetterStreams: DeadLetterStreams) {
+  constructor(api: JetStreamApi, open: OpenSubscriptions, deadLetterStreams: DeadLetterStreams) {
     this.#api = api;
+    this.#open = open;
     this.#deadLetterStreams = deadLetterStreams;
   }
 
@@ -66,6 +69,8 @@ export class Consumers {
   }
 
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
+    // A reset would undo what is changed meanwhile.
+    this.#open.refuseDuringReset(spec.stream, name);
     const names = { stream: spec.stream, consumer: name };
     const policy = spec.deliveryPolicy === undefined ? undefined : toPolicy(spec.stream, spec.deliveryPolicy);
     // Before the policy is there: an event can be given up from then on.
@@ -93,6 +98,7 @@ export class Consumers {
     checkName("stream", stream);
     checkName("id", consumer);
     const remove = async (): Promise<void> => {
+      this.#open.refuseDuringReset(stream, consumer);
       await this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
       // It is gone whatever comes of this; a subject too many does no harm.
       await this.#deadLetterStreams.release(stream, consumer, call).catch(() => undefined);

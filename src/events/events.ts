@@ -67,7 +67,7 @@ export class Events implements Disposable {
       letters: new DeadLetterWriter({ api, reader, publisher, streams }),
     };
     this.streams = new Streams(api, dependencies);
-    this.consumers = new Consumers(api, streams);
+    this.consumers = new Consumers(api, dependencies.open, streams);
     this.deadLetters = new DeadLetters({ api, reader, publisher });
     this.reader = new EventReader({ api, advisories, monitor: this.#monitor }, reader);
     this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)), this.reader);

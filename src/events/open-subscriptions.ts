@@ -76,6 +76,12 @@ interface ResetAnswer {
   readonly isRefused: boolean;
 }
 
+/** A reset that a server has told of. */
+interface KnownReset extends Question {
+  /** When it is over at the latest, on the monotonic clock. */
+  readonly until: number;
+}
+
 /** A reset that this server carries out. */
 interface OwnReset {
   /** The others have had their time to refuse it. */
@@ -87,8 +93,8 @@ export class OpenSubscriptions {
   readonly #peers: Peers;
   readonly #instance: string;
   readonly #open = new Set<OpenSubscription>();
-  /** Consumers that are being reset, each with when that is over at the latest. */
-  readonly #resets = new Map<string, number>();
+  /** Resets that go on, by consumer and server. */
+  readonly #resets = new Map<string, KnownReset>();
   readonly #ownResets = new Map<string, OwnReset>();
 
   /** `instance` names this server among all. */
@@ -150,21 +156,20 @@ export class OpenSubscriptions {
     const own: OwnReset = { isGranted: false };
     this.#ownResets.set(keyOf(notice), own);
     const here = this.#noteReset(notice);
-    let answers: ResetAnswer[];
     try {
-      answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
+      const answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
+      const refusal = answers.find(({ isRefused }) => isRefused);
+      if (refusal !== undefined) {
+        // It was not heard of here, maybe.
+        this.#noteReset({ ...notice, server: refusal.server });
+        throw resetError(stream, consumer);
+      }
+      own.isGranted = true;
+      return answers.reduce((sum, { ended }) => sum + ended, here);
     } catch (error) {
-      this.#ownResets.delete(keyOf(notice));
-      this.#noteReset({ ...notice, isOver: true });
+      void this.endReset(stream, consumer);
       throw error;
     }
-    if (answers.some(({ isRefused }) => isRefused)) {
-      // Subscribers stay away until the other one is done.
-      this.#ownResets.delete(keyOf(notice));
-      throw resetError(stream, consumer);
-    }
-    own.isGranted = true;
-    return answers.reduce((sum, { ended }) => sum + ended, here);
   }
 
   /** Lets subscribers in again. Whoever has not heard of the beginning ends its subscriptions now. */
@@ -184,15 +189,22 @@ export class OpenSubscriptions {
 
   /** Throws CONSUMER_RESET while a consumer is being reset. */
   refuseDuringReset(stream: string, consumer: string): void {
-    if ((this.#resets.get(keyOf({ stream, consumer })) ?? 0) > performance.now()) throw resetError(stream, consumer);
+    const now = performance.now();
+    for (const reset of this.#resets.values()) {
+      const isIt = reset.stream === stream && reset.consumer === consumer;
+      if (isIt && reset.until > now) throw resetError(stream, consumer);
+    }
+    if (this.#ownResets.has(keyOf({ stream, consumer }))) throw resetError(stream, consumer);
   }
 
   /** Returns how many subscriptions ended. */
   #noteReset(notice: ResetNotice): number {
     const now = performance.now();
-    for (const [key, until] of this.#resets) if (until <= now) this.#resets.delete(key);
-    if (notice.isOver) this.#resets.delete(keyOf(notice));
-    else if (this.#resets.size < MAX_RESETS) this.#resets.set(keyOf(notice), now + MAX_RESET_MS);
+    for (const [key, { until }] of this.#resets) if (until <= now) this.#resets.delete(key);
+    const { server, stream, consumer } = notice;
+    const key = `${keyOf(notice)} ${server}`;
+    if (notice.isOver) this.#resets.delete(key);
+    else if (this.#resets.size < MAX_RESETS) this.#resets.set(key, { stream, consumer, until: now + MAX_RESET_MS });
     const open = this.#of(notice);
     for (const subscription of open) subscription.abort(resetError(notice.stream, notice.consumer));
     return open.length;

@@ -211,6 +211,29 @@ describe("where NATS refuses", () => {
     expect(consumer?.configuration?.name).toBeUndefined();
   });
 
+  test.for([
+    ["set back", "c", START],
+    ["made again", "new", offset(2n)],
+  ] as const)(
+    "one that is edited while the servers are asked is %s as it is then",
+    async ([, id, to], { client, admin, natsClient, jsm }) => {
+      const { stream } = await createSource(client, { events: 3 });
+      await client.ensureConsumer({ stream, name: "new", subjects: [`${stream}.>`] });
+      const edited: Promise<unknown>[] = [];
+      const watching = natsClient.subscribe("$WINDSHIFT._.consumer-resets", {
+        callback: (_error, message) => {
+          const { stream: its, isOver } = message.json<{ stream: string; isOver: boolean }>();
+          if (its === stream && !isOver) edited.push(jsm.consumers.update(stream, id, { max_ack_pending: 7 }));
+        },
+      });
+      await natsClient.flush();
+      await admin.resetConsumer({ stream, id, to });
+      expect(await Promise.all(edited)).toHaveLength(1);
+      expect((await jsm.consumers.info(stream, id)).config.max_ack_pending).toBe(7);
+      watching.unsubscribe();
+    },
+  );
+
   test("one that somebody makes in between gives way", async ({ client, admin, natsClient, jsm, windshift }) => {
     const { stream, subject } = await createSource(client, { events: 3 });
     await client.ensureConsumer({ stream, name: "new", subjects: [`${stream}.>`] });
@@ -275,13 +298,22 @@ describe("subscriptions", () => {
     expect((await jsm.consumers.info(stream, id)).num_redelivered).toBe(0);
   });
 
-  test("a new one waits while a server says that it resets, and no longer", async ({ client, natsClient }) => {
+  test("a new one waits while a server says that it resets, and no longer", async ({ client, natsClient, jsm }) => {
     const { stream, consumer } = await createSource(client);
     const notice = { server: "elsewhere", stream, consumer };
     await natsClient.request("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: false }));
     await expect
       .poll(async () => failure(client.subscribe(stream, consumer)).catch(() => undefined))
       .toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
+    // The reset would undo the one, and the other undo the reset.
+    const changes = [
+      client.ensureConsumer({ stream, name: consumer, subjects: [`${stream}.other`] }),
+      client.deleteConsumer({ stream, id: consumer }),
+    ];
+    for (const error of await Promise.all(changes.map(failure))) {
+      expect(error).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET", retryAfterMs: 100 });
+    }
+    expect((await jsm.consumers.info(stream, consumer)).config.filter_subject).toBe(`${stream}.>`);
     natsClient.publish("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: true }));
     await natsClient.flush();
     await expect

@@ -26,9 +26,9 @@ function ended(server: string, count: number): object {
   return { server, ended: count, isRefused: false };
 }
 
-/** What this server answers when another one says that it resets the consumer. */
-async function announced(server: string): Promise<unknown> {
-  const notice = { ...reply({ server, stream: "s", consumer: "c", isOver: false }), reply: "elsewhere" };
+/** What this server answers when another one says that it resets the consumer, or has done. */
+async function announced(server: string, isOver = false): Promise<unknown> {
+  const notice = { ...reply({ server, stream: "s", consumer: "c", isOver }), reply: "elsewhere" };
   connection.subscriptions.get("$WINDSHIFT._.consumer-resets")?.(notice);
   return JSON.parse(connection.published.at(-1)!.payload);
 }
@@ -58,8 +58,12 @@ test("of two servers that begin to reset at once, the one whose name comes first
   expect(await announced("before")).toEqual({ server: "here", ended: 0, isRefused: false });
   await answer([1, ended("here", 0)], [1, { server: "before", ended: 0, isRefused: true }]);
   expect(await second).toMatchObject({ reason: "CONSUMER_RESET" });
-  // The other one is at it.
+  // The other one is at it, until it says that it is not.
   expect(() => open.refuseDuringReset("s", "c")).toThrow("set to another place");
+  await announced("another", true);
+  expect(() => open.refuseDuringReset("s", "c")).toThrow("set to another place");
+  await announced("before", true);
+  expect(() => open.refuseDuringReset("s", "c")).not.toThrow();
   // Nothing of the own one is left.
   expect(await announced("later")).toMatchObject({ isRefused: false });
 });
@@ -71,6 +75,17 @@ test("a reset that all have granted is not interrupted", async () => {
   expect(await announced("before")).toMatchObject({ isRefused: true });
   await ending();
   expect(await announced("before")).toMatchObject({ isRefused: false });
+});
+
+test("who gives way tells the others, and keeps subscribers away for one that it had not heard of", async () => {
+  const reset = open.beginReset("s", "c").catch((error: unknown) => error);
+  await answer([1, ended("here", 0)], [1, { server: "unheard", ended: 0, isRefused: true }]);
+  expect(await reset).toMatchObject({ reason: "CONSUMER_RESET" });
+  const said = connection.asked.map(({ payload }) => JSON.parse(payload) as { isOver: boolean });
+  expect(said.map(({ isOver }) => isOver)).toEqual([false, true]);
+  expect(() => open.refuseDuringReset("s", "c")).toThrow("set to another place");
+  await announced("unheard", true);
+  expect(() => open.refuseDuringReset("s", "c")).not.toThrow();
 });
 
 async function ending(): Promise<void> {

@@ -26,6 +26,8 @@ export class FakeConnection {
   readonly sent: SentRequest[] = [];
   /** What wants no answer. */
   readonly published: { readonly subject: string; readonly payload: string }[] = [];
+  /** What others may answer. */
+  readonly asked: { readonly subject: string; readonly payload: string }[] = [];
   /** Who hears what comes on a subject. */
   readonly subscriptions = new Map<string, (message: NatsMessage) => void>();
   readonly #listeners: ConnectionListener[] = [];
@@ -69,8 +71,8 @@ export class FakeConnection {
     for (const hook of this.#hooks.splice(0)) hook();
   }
 
-  publishWithReply(): void {
-    // Whoever hears it is played by the test.
+  publishWithReply(subject: string, _reply: string, payload: string): void {
+    this.asked.push({ subject, payload });
   }
 
   /** The oldest request without an answer. */
