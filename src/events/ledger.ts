@@ -17,8 +17,8 @@ export interface HeldEvent {
   /** Where JetStream hears what became of this delivery. */
   readonly ackSubject: string;
   readonly attempt: number;
-  /** The connection to NATS that it came on, by its number. */
-  readonly deliveredOn: number;
+  /** The epoch of the pull in which it came. */
+  readonly epoch: number;
   /** For the log, should it fail. */
   readonly subject: string;
   readonly traceParent: string | undefined;

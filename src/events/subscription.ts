@@ -259,6 +259,11 @@ export class Subscription implements OpenSubscription {
     ];
   }
 
+  /** That of its pull. */
+  get epoch(): number {
+    return this.#pull.epoch;
+  }
+
   /** Events held right now. */
   get held(): number {
     return this.#ledger.size;
@@ -470,7 +475,7 @@ export class Subscription implements OpenSubscription {
       id: event.id,
       ackSubject: event.ackSubject,
       attempt: event.attempt,
-      deliveredOn: this.#connection.connects,
+      epoch: this.#pull.epoch,
       subject: event.subject,
       traceParent: event.headers.traceParent,
       bytes: event.bytes,
@@ -637,7 +642,8 @@ class SettlementBatch implements SettlementResult {
 
   send(lane: SettlementLane, event: HeldEvent, payload: Buffer, effect: Effect, now: number): void {
     this.#pending += 1;
-    lane.send(event.ackSubject, payload, event.deliveredOn, new Settlement(this, event, effect, now));
+    const isRecent = event.epoch === this.subscription.epoch;
+    lane.send(event.ackSubject, payload, isRecent, new Settlement(this, event, effect, now));
   }
 
   /** Something has to be done before it can be sent; `sealed` says that it is. */

@@ -7,18 +7,28 @@ import { performance } from "node:perf_hooks";
 import { type NatsConnectionImpl, type Parser, State, type Transport } from "@nats-io/nats-core/internal";
 import { type IncomingMessage, ProtocolReader } from "./protocol.ts";
 
+const MINUS = 45;
+
 /** Of a client for its whole life, over all its connections. */
 export class ClientSocket {
   readonly #protocol: NatsConnectionImpl["protocol"];
   #socket: Socket | undefined;
   #readAt = 0;
 
-  /** Messages for one of the handlers go there; every other command goes to the library, one by one. */
-  constructor({ protocol }: NatsConnectionImpl, handlers: ReadonlyMap<number, (message: IncomingMessage) => void>) {
+  /**
+   * Messages for one of the handlers go there; every other command goes to the library, one by one. `onError` hears of each error
+   * that NATS tells, in its place between the messages: the library tells it later.
+   */
+  constructor(
+    { protocol }: NatsConnectionImpl,
+    handlers: ReadonlyMap<number, (message: IncomingMessage) => void>,
+    onError: () => void,
+  ) {
     this.#protocol = protocol;
-    readInPlace(protocol, handlers, () => {
+    const onRead = (): void => {
       this.#readAt = performance.now();
-    });
+    };
+    readInPlace(protocol, handlers, onRead, onError);
     failClosedAttempts(protocol);
   }
 
@@ -57,6 +67,7 @@ function readInPlace(
   protocol: NatsConnectionImpl["protocol"],
   handlers: ReadonlyMap<number, (message: IncomingMessage) => void>,
   onRead: () => void,
+  onError: () => void,
 ): void {
   let parse = readerBefore(protocol.parser);
   Object.defineProperty(protocol, "parser", {
@@ -67,7 +78,11 @@ function readInPlace(
   });
 
   function readerBefore(parser: Parser): (chunk: Buffer) => void {
-    const reader = new ProtocolReader({ handlers, other: (command) => parser.parse(command) });
+    const other = (command: Buffer): void => {
+      if (command[0] === MINUS) onError();
+      parser.parse(command);
+    };
+    const reader = new ProtocolReader({ handlers, other });
     let isBroken = false;
     return (chunk) => {
       if (isBroken) return;

@@ -20,6 +20,7 @@ import {
   type ConnectionOptions,
   type NatsConnection as Client,
   PermissionViolationError,
+  type ServerInfo,
   createInbox,
   credsAuthenticator,
   nkeyAuthenticator,
@@ -28,7 +29,7 @@ import {
 } from "@nats-io/nats-core";
 import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { connect } from "@nats-io/transport-node";
-import type { NatsMessage } from "./message.ts";
+import { type NatsMessage, statusCode } from "./message.ts";
 import type { IncomingMessage } from "./protocol.ts";
 import { SequenceMap } from "../sequence-map.ts";
 import { within } from "../within.ts";
@@ -138,7 +139,8 @@ export class NatsConnection implements AsyncDisposable {
   readonly #commands = new CommandWriter();
   #reconnects = 0;
   #connects = 0;
-  #isToSingleServer = false;
+  #isAnsweredInOrder = false;
+  #hasErrors = false;
   #roundTripMs = 0;
 
   private constructor(options: NatsOptions, logger: NatsLogger) {
@@ -176,9 +178,12 @@ export class NatsConnection implements AsyncDisposable {
     return this.#connects;
   }
 
-  /** Whether we are connected to a nats-server with a JetStream of its own, which no other node has a part in. */
-  get isToSingleServer(): boolean {
-    return this.#isToSingleServer;
+  /**
+   * Whether an answer of JetStream means that all which was sent before has come to it: it is that of the nats-server that we
+   * are connected to, without other nodes, and nothing was refused on this connection.
+   */
+  get isAnsweredInOrder(): boolean {
+    return this.#isAnsweredInOrder && !this.#hasErrors;
   }
 
   /** The last measured round trip, in milliseconds; 0 before the first. */
@@ -317,7 +322,9 @@ export class NatsConnection implements AsyncDisposable {
         this.#client = client;
         this.#watch(client);
         this.#handlers = new Map();
-        this.#socket = new ClientSocket(client, this.#handlers);
+        this.#socket = new ClientSocket(client, this.#handlers, () => {
+          this.#hasErrors = true;
+        });
         const replies = client.subscribe(`${this.#inbox}*`, NO_CALLBACK);
         this.#handlers.set(replies.getID(), (message) => this.#dispatch(message));
         this.#established();
@@ -365,12 +372,26 @@ export class NatsConnection implements AsyncDisposable {
     if (this.#connected || this.#closed) return;
     this.#connected = true;
     this.#connects += 1;
-    const info = this.#client?.info;
-    this.#isToSingleServer =
-      info?.jetstream === true && (info.cluster ?? "") === "" && this.options.domain === undefined;
+    this.#isAnsweredInOrder = this.#hasErrors = false;
     this.#socket?.take();
+    this.#lookWhoAnswers();
     this.ping().catch(() => undefined);
     for (const listener of [...this.#listeners]) this.#guard("", () => listener.onConnected());
+  }
+
+  /** The JetStream of an account can be that of a node behind the one that we are connected to. */
+  #lookWhoAnswers(): void {
+    const info = this.#client?.info as (ServerInfo & { readonly domain?: string }) | undefined;
+    if (info?.jetstream !== true || (info.cluster ?? "") !== "") return;
+    const connects = this.#connects;
+    this.request(`${this.apiPrefix}.INFO`, "", NO_BODY, this.options.requestTimeoutMs, {
+      onReply: (reply) => {
+        if (statusCode(reply) !== 0 || connects !== this.#connects) return;
+        const { domain } = JSON.parse(reply.payload.toString()) as { readonly domain?: string };
+        this.#isAnsweredInOrder = domain === info.domain;
+      },
+      onNoReply: () => undefined,
+    });
   }
 
   #lost(): void {
@@ -461,6 +482,8 @@ export class NatsConnection implements AsyncDisposable {
     this.#retry = undefined;
   }
 }
+
+const NO_BODY = new Uint8Array(0);
 
 /** What the client library would do with a message; `ProtocolReader` hands it none of ours. */
 const NO_CALLBACK = { callback: (): void => undefined };

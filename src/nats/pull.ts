@@ -176,6 +176,7 @@ export class Pull implements Watched {
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
   #isVerified = true;
   #isReachable = true;
+  #epoch = 0;
   /** A leader or a connection was lost, and no request has been heard of since. */
   #isDisturbed = false;
   #created: string | undefined;
@@ -210,6 +211,11 @@ export class Pull implements Watched {
   /** False from a lost connection until the consumer was seen to be the same as before. */
   get isVerified(): boolean {
     return this.#isVerified;
+  }
+
+  /** Another number when the consumer may have forgotten what it delivered before. */
+  get epoch(): number {
+    return this.#epoch;
   }
 
   /** Allows `count` more messages; messages of so many `bytes` are not held any more. */
@@ -248,6 +254,10 @@ export class Pull implements Watched {
   /** JetStream says that a consumer of this name was deleted: this one, or one that it took the place of. */
   deleted(): void {
     this.#wasDeleted = true;
+    this.#epoch += 1;
+    // The answer to an open question may be from before.
+    clearTimeout(this.#question?.timer);
+    this.#question = undefined;
     this.verify();
   }
 
@@ -319,6 +329,7 @@ export class Pull implements Watched {
   }
 
   #setReachable(isReachable: boolean): void {
+    if (!isReachable) this.#epoch += 1;
     if (this.#isReachable === isReachable) return;
     this.#isReachable = isReachable;
     this.#handler.onReachable(isReachable);

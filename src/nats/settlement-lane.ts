@@ -5,8 +5,9 @@
  * works it off one by one from one queue (`pushAck` and `processInboundAcks` in its `server/consumer.go`): its answer to one
  * stands for all before it. So of those that leave together only the last one asks for an answer. Where there are other
  * nodes between us and the consumer, one may be lost on its way and the next one arrive: there each asks for its own. So
- * does one whose event came on an earlier connection: a nats-server that was killed may have forgotten the delivery, and
- * then does not apply what is said of it, and answers nothing (ADR 6).
+ * does one whose event came before an outage: a nats-server that was killed may have forgotten the delivery, and then does
+ * not apply what is said of it, and answers nothing. One that we may not publish is refused and the next one taken: that is
+ * told before the answer comes (ADR 6).
  */
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import type { NatsMessage } from "./message.ts";
@@ -31,12 +32,12 @@ export class SettlementLane {
   }
 
   /**
-   * Sends one; the handler hears of the answer, which may be that of a later one. `deliveredOn`: the connection that the event
-   * came on, by its number.
+   * Sends one; the handler hears of the answer, which may be that of a later one. `isRecent`: there was no outage since its
+   * event came.
    */
-  send(subject: string, payload: Uint8Array, deliveredOn: number, handler: ReplyHandler): void {
+  send(subject: string, payload: Uint8Array, isRecent: boolean, handler: ReplyHandler): void {
     const connection = this.#connection;
-    if (this.#isReplicated || !connection.isToSingleServer || deliveredOn !== connection.connects) {
+    if (this.#isReplicated || !connection.isAnsweredInOrder || !isRecent) {
       connection.request(subject, "", payload, connection.options.requestTimeoutMs, handler);
       return;
     }
@@ -57,7 +58,7 @@ export class SettlementLane {
     const connection = this.#connection;
     const group = this.#group;
     this.#group = [];
-    const handler = group.length === 1 ? group[0]! : new Group(group);
+    const handler = group.length === 1 ? group[0]! : new Group(connection, group);
     if (this.#connects === connection.connects) {
       connection.request(this.#subject, "", this.#payload, connection.options.requestTimeoutMs, handler);
     } else {
@@ -70,17 +71,37 @@ const NOTHING = new Uint8Array(0);
 
 /** Several that share an answer. */
 class Group implements ReplyHandler {
+  readonly #connection: NatsConnection;
   readonly #handlers: readonly ReplyHandler[];
 
-  constructor(handlers: readonly ReplyHandler[]) {
+  constructor(connection: NatsConnection, handlers: readonly ReplyHandler[]) {
+    this.#connection = connection;
     this.#handlers = handlers;
   }
 
   onReply(message: NatsMessage): void {
-    for (const handler of this.#handlers) handler.onReply(message);
+    const last = this.#handlers.at(-1);
+    const isOfAll = this.#connection.isAnsweredInOrder;
+    this.#tell((handler) => {
+      if (isOfAll || handler === last) handler.onReply(message);
+      else handler.onNoReply("timeout");
+    });
   }
 
   onNoReply(why: NoReply): void {
-    for (const handler of this.#handlers) handler.onNoReply(why);
+    this.#tell((handler) => handler.onNoReply(why));
+  }
+
+  /** One that throws is not to keep others from theirs. */
+  #tell(tell: (handler: ReplyHandler) => void): void {
+    const errors: unknown[] = [];
+    for (const handler of this.#handlers) {
+      try {
+        tell(handler);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   }
 }

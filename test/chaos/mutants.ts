@@ -29,10 +29,10 @@ export const MUTANTS = {
     file: "events/subscription.ts",
     edits: [
       [
-        "    lane.send(event.ackSubject, payload, event.deliveredOn, new Settlement(this, event, effect, now));",
+        "    lane.send(event.ackSubject, payload, isRecent, new Settlement(this, event, effect, now));",
         "    const settlement = new Settlement(this, event, effect, now);\n" +
           "    const deaf = { onReply: () => undefined, onNoReply: () => undefined };\n" +
-          "    lane.send(event.ackSubject, payload, event.deliveredOn, this.kind === 'ack' ? deaf : settlement);\n" +
+          "    lane.send(event.ackSubject, payload, isRecent, this.kind === 'ack' ? deaf : settlement);\n" +
           "    if (this.kind === 'ack') queueMicrotask(() => settlement.onReply({ subject: '', reply: '', headers: undefined, payload: Buffer.alloc(0) } as never));",
       ],
     ],

@@ -17,7 +17,7 @@ function held(id: number, expiresInMs = FAR, rest: Partial<HeldEvent> = {}): Hel
     subject: "s.a",
     traceParent: undefined,
     attempt: 1,
-    deliveredOn: 1,
+    epoch: 0,
     bytes: 100,
     expiresAt: performance.now() + expiresInMs,
     isSettling: false,

@@ -17,7 +17,7 @@ export class FakeConnection {
   readonly apiPrefix = "$JS.API";
   readonly maxPayload = 1024 * 1024;
   readonly connected = true;
-  isToSingleServer = true;
+  isAnsweredInOrder = true;
   connects = 1;
   readonly roundTripMs = 0;
   get receivedAt(): number {

@@ -26,7 +26,7 @@ beforeEach(() => {
 });
 
 function send(lane: SettlementLane, ...subjects: string[]): void {
-  for (const subject of subjects) lane.send(subject, ACK, connection.connects, told);
+  for (const subject of subjects) lane.send(subject, ACK, true, told);
 }
 
 describe("beside a single nats-server", () => {
@@ -71,13 +71,41 @@ describe("beside a single nats-server", () => {
     expect(told.results).toEqual(["disconnected", "disconnected"]);
   });
 
-  test("one whose event came on an earlier connection asks for itself", () => {
+  test("one whose event came before an outage asks for itself", () => {
     const lane = new SettlementLane(connection.as, false);
-    lane.send("old", ACK, connection.connects - 1, told);
+    lane.send("old", ACK, false, told);
     send(lane, "a", "b");
     connection.flush();
     expect(connection.published.map(({ subject }) => subject)).toEqual(["a"]);
     expect(connection.sent.map(({ subject }) => subject)).toEqual(["old", "b"]);
+  });
+
+  test("after a refusal the answer is that of the last one alone", () => {
+    const lane = new SettlementLane(connection.as, false);
+    lane.send("a", ACK, true, told);
+    const last = new Told();
+    lane.send("b", ACK, true, last);
+    connection.flush();
+    connection.isAnsweredInOrder = false;
+    connection.take().handler.onReply(reply(""));
+    expect([told.results, last.results]).toEqual([["timeout"], ["reply"]]);
+  });
+
+  test("each hears of the answer, also when one of them throws", () => {
+    const lane = new SettlementLane(connection.as, false);
+    const broken = new Error("broken");
+    const throwing: ReplyHandler = {
+      onReply: () => {
+        throw broken;
+      },
+      onNoReply: () => undefined,
+    };
+    lane.send("a", ACK, true, throwing);
+    send(lane, "b");
+    connection.flush();
+    const { handler } = connection.take();
+    expect(() => handler.onReply(reply(""))).toThrow(broken);
+    expect(told.results).toEqual(["reply"]);
   });
 
   test("an answer on another connection is none", () => {
@@ -92,9 +120,9 @@ describe("beside a single nats-server", () => {
 
 test.for([
   ["of a consumer that is replicated", true, true],
-  ["beside a node of a cluster", false, false],
-] as const)("%s each asks for itself", ([, isReplicated, isToSingleServer]) => {
-  connection.isToSingleServer = isToSingleServer;
+  ["where answers are not in order", false, false],
+] as const)("%s each asks for itself", ([, isReplicated, isAnsweredInOrder]) => {
+  connection.isAnsweredInOrder = isAnsweredInOrder;
   send(new SettlementLane(connection.as, isReplicated), "a", "b");
   expect(connection.published).toEqual([]);
   expect(connection.sent.map(({ subject }) => subject)).toEqual(["a", "b"]);
