@@ -16,6 +16,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ConsumerConfig, ConsumerInfo } from "@nats-io/jetstream";
 import { type Reason, WindshiftError, quote } from "../errors.ts";
 import { checkUsable } from "../events/consumers.ts";
+import { type NamedConfig, forgetSettings, keepSettings, keptSettings } from "../events/kept-settings.ts";
 import type { OpenSubscriptions } from "../events/open-subscriptions.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
@@ -27,7 +28,6 @@ import { hasNats } from "../nats/version.ts";
 import type { AdminCall, AdminLogger } from "./call.ts";
 import { checkNames } from "./consumers.ts";
 import { type ConsumerDescription, describeConsumer } from "./describe-consumer.ts";
-import { type NamedConfig, forgetSettings, keepSettings, keptSettings } from "./kept-settings.ts";
 import { type Place, placeOf } from "./place.ts";
 
 /** Which consumer to set where. */

@@ -8,7 +8,7 @@ import { type Purge, deleteStream, namesAfter, purgeStream } from "../nats/manag
 import type { AdminCall, AdminLogger, Listed } from "./call.ts";
 import { listed } from "./call.ts";
 import { type StreamDescription, describeStream } from "./describe-stream.ts";
-import { interruptedResets } from "./kept-settings.ts";
+import { interruptedResets } from "../events/kept-settings.ts";
 import { type Page, type PageRequest, listPage } from "./paging.ts";
 import { storeOf } from "./stores.ts";
 

@@ -20,6 +20,7 @@ import {
   toPolicy,
 } from "./delivery-policy.ts";
 import { checkFilters } from "./filters.ts";
+import { forgetSettings } from "./kept-settings.ts";
 import type { OpenSubscriptions } from "./open-subscriptions.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
@@ -99,6 +100,8 @@ export class Consumers {
     checkName("id", consumer);
     const remove = async (): Promise<void> => {
       this.#open.refuseDuringReset(stream, consumer);
+      // What is kept of it since a reset was interrupted, too: nothing is to make it again.
+      await forgetSettings(this.#api, stream, consumer, { ...call, names: { stream } });
       await this.#api.deleteConsumer(stream, consumer, { ...call, names: { stream, consumer } });
       // It is gone whatever comes of this; a subject too many does no harm.
       await this.#deadLetterStreams.release(stream, consumer, call).catch(() => undefined);

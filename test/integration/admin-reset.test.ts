@@ -411,6 +411,18 @@ describe("a reset that was interrupted after the deletion", () => {
     expect(await drain(windshift, { stream, consumer: "lost", subject }, 2)).toEqual([2n, 3n]);
   });
 
+  test("is over with DeleteConsumer: nothing makes the consumer again", async ({ client, admin, jsm }) => {
+    const { stream, consumer: id } = await createSource(client);
+    const { config } = await jsm.consumers.info(stream, id);
+    await jsm.streams.update(stream, { metadata: { [`windshift.reset-settings.${id}`]: JSON.stringify(config) } });
+    await jsm.consumers.delete(stream, id);
+    expect((await admin.getStream({ stream })).interruptedResets).toEqual([id]);
+    const gone = { status: "NOT_FOUND", reason: "CONSUMER_NOT_FOUND" };
+    expect(await failure(client.deleteConsumer({ stream, id }))).toMatchObject(gone);
+    expect((await admin.getStream({ stream })).interruptedResets).toEqual([]);
+    expect(await failure(admin.resetConsumer({ stream, id, to: START }))).toMatchObject(gone);
+  });
+
   test("settings that nobody can read count as none", async ({ client, admin, jsm }) => {
     const { stream } = await createSource(client);
     await jsm.streams.update(stream, { metadata: { "windshift.reset-settings.x": "{" } });
