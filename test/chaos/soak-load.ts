@@ -198,11 +198,11 @@ function publish(dueAt: number): void {
 }
 
 /** Takes down what a subscription of the shared consumer told; returns the ids to acknowledge. */
-function receive(told: readonly Told[]): number[] {
+function receive(told: readonly Told[], isLeaving = false): number[] {
   const ids: number[] = [];
   for (const one of told) {
     if (one.kind === "event") {
-      if (tally.delivered(one.id)) delivery.push(performance.now() - one.dueAt);
+      if (tally.delivered(one.id, isLeaving)) delivery.push(performance.now() - one.dueAt);
       ids.push(one.id);
     } else if (one.kind === "confirmed") {
       for (const id of one.ids) tally.confirmedAck(id);
@@ -244,7 +244,7 @@ async function visitShared(): Promise<void> {
     if (ids.length > 0) acknowledge(subscription, ids);
   };
   const subscription = connection.subscribe(orders.stream, orders.consumer, orders.visitorWindow, (told) => {
-    const ids = receive(told);
+    const ids = receive(told, isLeaving);
     for (const one of told) if (one.kind === "confirmed") for (const id of one.ids) unanswered.delete(id);
     if (isLeaving) return;
     settle(

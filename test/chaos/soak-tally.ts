@@ -18,7 +18,7 @@ export interface Verdict {
   readonly missed: number;
   /** Delivered, and never published. */
   readonly invented: number;
-  /** Delivered after its acknowledgement had been confirmed. */
+  /** Delivered after its acknowledgement had been confirmed, to a subscription that was not leaving. */
   readonly duplicated: number;
   /** Some of the ids that were missed, invented or duplicated. */
   readonly examples: readonly number[];
@@ -41,10 +41,13 @@ export class Tally {
     this.#mark(id, PUBLISHED);
   }
 
-  /** True when it is the first time. */
-  delivered(id: number): boolean {
+  /**
+   * True when it is the first time. What a subscription that is leaving still reads was sent to it before the server handed
+   * it on, so that the one it went to may have acknowledged it already.
+   */
+  delivered(id: number, isLeaving = false): boolean {
     const before = this.#mark(id, DELIVERED);
-    if ((before & CONFIRMED) !== 0) {
+    if ((before & CONFIRMED) !== 0 && !isLeaving) {
       this.#duplicated += 1;
       if (this.#duplicates.length < MAX_NAMED) this.#duplicates.push(id);
     }
