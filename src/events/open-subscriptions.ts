@@ -158,12 +158,7 @@ export class OpenSubscriptions {
     const here = this.#noteReset(notice);
     try {
       const answers = (await this.#peers.ask(RESETS, notice, RESET_QUIET_MS)).filter(isResetAnswer);
-      const refusal = answers.find(({ isRefused }) => isRefused);
-      if (refusal !== undefined) {
-        // It was not heard of here, maybe.
-        this.#noteReset({ ...notice, server: refusal.server });
-        throw resetError(stream, consumer);
-      }
+      if (answers.some(({ isRefused }) => isRefused)) throw resetError(stream, consumer);
       own.isGranted = true;
       return answers.reduce((sum, { ended }) => sum + ended, here);
     } catch (error) {
