@@ -2,13 +2,13 @@
 import type { StreamInfo } from "@nats-io/jetstream";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkFilter, checkName } from "../names.ts";
+import { interruptedResets } from "../events/kept-settings.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { writing } from "../nats/errors.ts";
 import { type Purge, deleteStream, namesAfter, purgeStream } from "../nats/management.ts";
 import type { AdminCall, AdminLogger, Listed } from "./call.ts";
 import { listed } from "./call.ts";
 import { type StreamDescription, describeStream } from "./describe-stream.ts";
-import { interruptedResets } from "../events/kept-settings.ts";
 import { type Page, type PageRequest, listPage } from "./paging.ts";
 import { storeOf } from "./stores.ts";
 

@@ -383,12 +383,11 @@ export class NatsConnection implements AsyncDisposable {
   #lookWhoAnswers(): void {
     const info = this.#client?.info as (ServerInfo & { readonly domain?: string }) | undefined;
     if (info?.jetstream !== true || (info.cluster ?? "") !== "") return;
-    const connects = this.#connects;
     this.request(`${this.apiPrefix}.INFO`, "", NO_BODY, this.options.requestTimeoutMs, {
       onReply: (reply) => {
-        if (statusCode(reply) !== 0 || connects !== this.#connects) return;
-        const { domain } = JSON.parse(reply.payload.toString()) as { readonly domain?: string };
-        this.#isAnsweredInOrder = domain === info.domain;
+        if (statusCode(reply) !== 0) return;
+        const answer = JSON.parse(reply.payload.toString()) as { readonly domain?: string; readonly error?: object };
+        this.#isAnsweredInOrder = answer.error === undefined && answer.domain === info.domain;
       },
       onNoReply: () => undefined,
     });

@@ -2,8 +2,8 @@
  * A walk that asks the stream's leader for one message after the other. It is slow, and leaves the stream as it is: in one
  * that keeps messages only for those who have yet to consume them, a consumer would be one of those.
  */
-import { WindshiftError } from "../errors.ts";
 import type { StreamInfo } from "@nats-io/jetstream";
+import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { Reader, StoredMessage } from "./get.ts";
 import { type Walk, type WalkHandler, type WalkSource, isPassing, isSame, replaced } from "./walk.ts";

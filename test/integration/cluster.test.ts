@@ -1,5 +1,4 @@
 /** A NATS cluster of three that loses its leaders under load. */
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect } from "vitest";
 import { type Client, type ReadCall, textOf, textValue } from "../support/client.ts";
@@ -12,7 +11,7 @@ import {
   publishUntilStored,
 } from "../support/consuming.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
-import { type NatsCluster, startNatsCluster } from "../support/nats.ts";
+import { type NatsCluster, ask, startNatsCluster } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 /** Elections take seconds, and everything here shares two cores. */
@@ -35,16 +34,6 @@ const test = base.extend<{ $file: { cluster: NatsCluster; server: Windshift } }>
     { scope: "file" },
   ],
 });
-
-/** Asks the cluster itself, over a connection that lasts as long as that. */
-async function ask<T>(cluster: NatsCluster, question: (jsm: JetStreamManager) => Promise<T>): Promise<T> {
-  const connection = await connect({ servers: [...cluster.urls] });
-  try {
-    return await question(await jetstreamManager(connection));
-  } finally {
-    await connection.close();
-  }
-}
 
 /** What leads a stream, its consumer, or the connection of a server. */
 type Victim = "stream" | "consumer" | "connection";

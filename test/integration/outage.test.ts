@@ -1,8 +1,6 @@
 /** NATS goes away and comes back under a running server and its open subscriptions. */
 import { rm } from "node:fs/promises";
 import { fromBinary } from "@bufbuild/protobuf";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
 import { describe, expect } from "vitest";
 import {
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -18,7 +16,7 @@ import {
   publishUntilStored,
 } from "../support/consuming.ts";
 import { test } from "../support/fixtures.ts";
-import { type NatsServer, startNats } from "../support/nats.ts";
+import { type NatsServer, ask, startNats } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const PATIENT = { timeout: 20_000 };
@@ -37,16 +35,6 @@ async function health({ daemon, client }: Windshift) {
 
 const UP = { ready: 200, alive: 200, serving: ServingStatus.SERVING };
 const DOWN = { ready: 503, alive: 200, serving: ServingStatus.NOT_SERVING };
-
-/** Asks NATS itself, over a connection that lasts as long as that. */
-async function ask<T>(nats: NatsServer, question: (jsm: JetStreamManager) => Promise<T>): Promise<T> {
-  const connection = await connect({ servers: nats.url });
-  try {
-    return await question(await jetstreamManager(connection));
-  } finally {
-    await connection.close();
-  }
-}
 
 /** Ids from 1. */
 function idsUpTo(count: number): bigint[] {

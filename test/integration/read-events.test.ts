@@ -2,15 +2,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type MessageInitShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import type { JetStreamManager } from "@nats-io/jetstream";
 import { type NatsConnection, headers } from "@nats-io/nats-core";
-import { connect } from "@nats-io/transport-node";
 import { describe, expect } from "vitest";
 import type { ReadEventsRequestSchema, StreamPointer } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, type ReadCall, failure, textOf } from "../support/client.ts";
 import { publishUntilStored } from "../support/consuming.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
-import { startNats } from "../support/nats.ts";
+import { ask, startNats } from "../support/nats.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const PATIENT = { timeout: 30_000 };
@@ -519,16 +518,8 @@ describe("while NATS is away", () => {
       await using nats = await startNats();
       await using windshift = await startWindshift(nats.url);
       const stream = uniqueName();
-      const ask = async <T>(question: (jsm: JetStreamManager) => Promise<T>): Promise<T> => {
-        const connection = await connect({ servers: nats.url });
-        try {
-          return await question(await jetstreamManager(connection));
-        } finally {
-          await connection.close();
-        }
-      };
       const settings = { name: stream, subjects: [`${stream}.>`], retention };
-      const { created } = await ask(async (jsm) => jsm.streams.add(settings));
+      const { created } = await ask(nats, async (jsm) => jsm.streams.add(settings));
       const call = follow(windshift.client, stream);
       await expect.poll(() => call.told).toContain("caught up at 0");
       const restart = async (id: bigint): Promise<void> => {
@@ -538,10 +529,10 @@ describe("while NATS is away", () => {
         await expect.poll(() => call.told, PATIENT).toContain(id);
       };
       await restart(1n);
-      await ask(async (jsm) => jsm.streams.update(stream, { ...settings, description: "edited" }));
+      await ask(nats, async (jsm) => jsm.streams.update(stream, { ...settings, description: "edited" }));
       await restart(2n);
       // What makes this hard: NATS says now that it was made when NATS was restarted first.
-      expect(await ask(async (jsm) => (await jsm.streams.info(stream)).created)).not.toBe(created);
+      expect(await ask(nats, async (jsm) => (await jsm.streams.info(stream)).created)).not.toBe(created);
       await restart(3n);
       await call.cancel();
     },

@@ -1,4 +1,4 @@
-/** Which settlements that leave together share an answer of NATS, and what becomes of those that NATS refuses. */
+/** Settlements that leave together and share no answer of NATS, and what becomes of those that NATS refuses. */
 import { type NatsConnection, connect } from "@nats-io/transport-node";
 import { expect } from "vitest";
 import { confirmed, createSource } from "../support/consuming.ts";
@@ -25,16 +25,6 @@ async function askedFor({ client }: Windshift, observer: NatsConnection): Promis
   await call.cancel();
   return asked;
 }
-
-test("beside a single nats-server the last one asks", async () => {
-  await using nats = await startNats();
-  await using windshift = await startWindshift(nats.url);
-  const observer = await connect({ servers: nats.url });
-  // Who answers is known a moment after the connection is made.
-  await windshift.client.ensureStream({ name: "any", source: { case: "subjects", value: { subjects: ["any"] } } });
-  expect(await askedFor(windshift, observer)).toEqual([false, false, false, false, true]);
-  await observer.close();
-});
 
 test("where the account's JetStream is that of another node, each asks", async () => {
   await using hub = await startNats({

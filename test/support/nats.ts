@@ -8,6 +8,8 @@ import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { findServerBinary } from "../../src/nats/embedded-binary.ts";
 import { type ServerProcess, spawnServer } from "../../src/nats/embedded-process.ts";
 
@@ -49,6 +51,19 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
     const server = new TestServer(options, await serverBinary(options.binary), options.port ?? (await unusedPort()));
     return startOrDispose(server, () => server.start());
   });
+}
+
+/** Asks NATS itself, over a connection that lasts as long as that. */
+export async function ask<T>(
+  nats: NatsServer | NatsCluster,
+  question: (jsm: JetStreamManager) => Promise<T>,
+): Promise<T> {
+  const connection = await connect({ servers: "urls" in nats ? [...nats.urls] : nats.url });
+  try {
+    return await question(await jetstreamManager(connection));
+  } finally {
+    await connection.close();
+  }
 }
 
 class TestServer implements NatsServer {
