@@ -81,9 +81,12 @@ export function hadItsTurn({ leaderships, lags = [] }: Evidence, from: number, t
   return leaderships.some((one) => one.from <= from && one.to >= to);
 }
 
-/** When a majority of the nodes was killed at once: from then on acks of the last moment may be forgotten. */
+/**
+ * When a majority of the nodes was killed at once, or a lone one ended, in whatever way: from then on acks of the last moment
+ * may be forgotten.
+ */
 export function majorityKills({ faults, nodes }: Evidence): number[] {
-  const kills = faults.filter(({ effects }) => effects.includes("kills"));
+  const kills = faults.filter(({ effects }) => effects.includes(nodes === 1 ? "nodes" : "kills"));
   return kills.flatMap((fault) => {
     if (nodes === 1 || fault.detail.includes(",")) return [fault.start];
     const others = kills.filter((other) => other !== fault && other.start <= fault.start && other.end >= fault.start);
