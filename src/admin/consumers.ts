@@ -94,8 +94,12 @@ export class AdminConsumers {
   }
 
   async #pause(stream: string, id: string, until: string | undefined, call: AdminCall): Promise<string> {
-    const { api } = this.#dependencies;
-    const pause = async (): Promise<string> => pauseConsumer(api, stream, id, until, call);
+    const { api, open } = this.#dependencies;
+    const pause = async (): Promise<string> => {
+      // A reset that deletes the consumer would make it again as it was.
+      open.refuseDuringReset(stream, id);
+      return pauseConsumer(api, stream, id, until, call);
+    };
     return writing(api.inTurn({ ...call, write: true }, pause));
   }
 

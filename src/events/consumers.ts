@@ -20,7 +20,7 @@ import {
   toPolicy,
 } from "./delivery-policy.ts";
 import { checkFilters } from "./filters.ts";
-import { forgetSettings } from "./kept-settings.ts";
+import { type NamedConfig, forgetSettings } from "./kept-settings.ts";
 import type { OpenSubscriptions } from "./open-subscriptions.ts";
 import { type StreamPointer, deliverPolicy } from "./stream-pointer.ts";
 
@@ -70,8 +70,6 @@ export class Consumers {
   }
 
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
-    // A reset would undo what is changed meanwhile.
-    this.#open.refuseDuringReset(spec.stream, name);
     const names = { stream: spec.stream, consumer: name };
     const policy = spec.deliveryPolicy === undefined ? undefined : toPolicy(spec.stream, spec.deliveryPolicy);
     // Before the policy is there: an event can be given up from then on.
@@ -129,8 +127,8 @@ export class Consumers {
       ),
       ...policyMetadata(spec, undefined),
       ...(replicas > 1 ? { num_replicas: replicas } : {}),
-    } as Partial<ConsumerConfig> & { name: string };
-    await this.#api.putConsumer(spec.stream, config, "create", call);
+    } as NamedConfig;
+    await this.#put(spec.stream, config, "create", call);
   }
 
   async #update(existing: ConsumerInfo, spec: ConsumerSpec, call: ApiCall): Promise<void> {
@@ -154,7 +152,13 @@ export class Consumers {
     ) {
       return;
     }
-    await this.#api.putConsumer(spec.stream, config as ConsumerConfig & { name: string }, "update", call);
+    await this.#put(spec.stream, config as NamedConfig, "update", call);
+  }
+
+  /** A reset would undo what is changed meanwhile. */
+  async #put(stream: string, config: NamedConfig, action: "create" | "update", call: ApiCall): Promise<void> {
+    this.#open.refuseDuringReset(stream, config.name);
+    await this.#api.putConsumer(stream, config, action, call);
   }
 
   async #find(stream: string, consumer: string, call: ApiCall): Promise<ConsumerInfo | undefined> {

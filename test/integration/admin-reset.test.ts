@@ -298,7 +298,12 @@ describe("subscriptions", () => {
     expect((await jsm.consumers.info(stream, id)).num_redelivered).toBe(0);
   });
 
-  test("a new one waits while a server says that it resets, and no longer", async ({ client, natsClient, jsm }) => {
+  test("a new one waits while a server says that it resets, and no longer", async ({
+    client,
+    admin,
+    natsClient,
+    jsm,
+  }) => {
     const { stream, consumer } = await createSource(client);
     const notice = { server: "elsewhere", stream, consumer };
     await natsClient.request("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: false }));
@@ -309,6 +314,8 @@ describe("subscriptions", () => {
     const changes = [
       client.ensureConsumer({ stream, name: consumer, subjects: [`${stream}.other`] }),
       client.deleteConsumer({ stream, id: consumer }),
+      admin.pauseConsumer({ stream, id: consumer, until: timestampFromMs(Date.now() + 60_000) }),
+      admin.resumeConsumer({ stream, id: consumer }),
     ];
     for (const error of await Promise.all(changes.map(failure))) {
       expect(error).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET", retryAfterMs: 100 });
