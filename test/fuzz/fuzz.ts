@@ -19,7 +19,10 @@ export interface Counts {
 }
 
 export interface FuzzOptions {
+  /** Names the run: below {@link LIMIT}, and no session of one seed is one of another. */
   readonly seed: number;
+  /** The session to begin with; 0 is the first. */
+  readonly from?: number;
   /** Stops after the session in which so many frames were reached. */
   readonly frames: number;
   /** Frames of real clients. */
@@ -27,26 +30,32 @@ export interface FuzzOptions {
   readonly onProgress?: (counts: Counts) => void;
 }
 
-/** What a session did wrong, with the seed that plays it again: `--seed` with one frame. */
+/** What a session did wrong, with the flags that play it again. */
 class Finding extends Error {}
+
+/** Seeds, and sessions of a seed, are below: one number of 32 bits is the two of them. */
+export const LIMIT = 2 ** 16;
+
+/** Sets the choices about a session apart from those in it. */
+const CONTENT = 0x9e3779b9;
 
 const SESSION_LIMIT_MS = 60_000;
 const PROGRESS_EVERY = 1000;
 const MIB = 1024 * 1024;
 
 /** Runs sessions until enough frames were fed. Throws a {@link Finding}. */
-export async function fuzz({ seed, frames, recordings, onProgress }: FuzzOptions): Promise<Counts> {
+export async function fuzz({ seed, from = 0, frames, recordings, onProgress }: FuzzOptions): Promise<Counts> {
   const counts: Counts = { frames: 0, sessions: 0, endings: new Map() };
   const escaped: unknown[] = [];
   const onEscape = (error: unknown): void => void escaped.push(error);
   process.on("uncaughtException", onEscape);
   try {
-    for (let next = seed; counts.frames < frames; next++) {
+    for (let session = from; counts.frames < frames; session++) {
       try {
-        await runSession(next, recordings, counts);
+        await runSession(mix(seed, session), recordings, counts);
         if (escaped.length > 0) throw escaped[0];
       } catch (error) {
-        throw new Finding(`session ${next}: ${(error as Error).message}`, { cause: error });
+        throw new Finding(`--seeds ${seed} --from ${session}: ${(error as Error).message}`, { cause: error });
       }
       counts.sessions += 1;
       if (counts.sessions % PROGRESS_EVERY === 0) onProgress?.(counts);
@@ -69,15 +78,29 @@ export async function replay(recording: readonly Buffer[]): Promise<string> {
   return ending;
 }
 
+/**
+ * The state that a session's source starts from. Neighbours are far apart, and as each step can be undone (the finisher of
+ * MurmurHash3), two sessions never have the same.
+ */
+export function mix(seed: number, session: number): number {
+  const isWithin = (value: number): boolean => Number.isInteger(value) && value >= 0 && value < LIMIT;
+  if (!isWithin(seed) || !isWithin(session)) {
+    throw new RangeError(`seed ${seed}, session ${session}: both are whole numbers below ${LIMIT}`);
+  }
+  let mixed = seed * LIMIT + session;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
 async function runSession(seed: number, recordings: readonly (readonly Buffer[])[], counts: Counts): Promise<void> {
   const random = new Random(seed);
   const isRandom = recordings.length === 0 || random.chance(0.7);
   const isTwice = random.chance(0.1);
-  const sessionSeed = random.between(0, 2 ** 31);
   const recording = isRandom ? [] : random.pick(recordings);
   // Deadlines end calls when a clock says so: not twice at the same place.
   const open = (): Session => {
-    const source = new Random(sessionSeed);
+    const source = new Random(seed ^ CONTENT);
     return isRandom ? randomSession(source, !isTwice) : mutatedSession(source, recording, !isTwice);
   };
   const style = { limit: random.pick([MIB / 4, 64 * MIB]), stuck: isTwice ? 0 : random.pick([0, 0, 0.2]), seed };
