@@ -17,6 +17,7 @@ const WIRE_GROUP = 3;
 const WIRE_END_GROUP = 4;
 const WIRE_FIXED32 = 5;
 const MAX_DEPTH = 100;
+const MAX_TAG_BYTES = 5;
 const TWO_32 = 2 ** 32;
 
 /** Reads one message. Throws on what is not Protobuf. */
@@ -166,8 +167,10 @@ export class WireReader {
   }
 
   #varint32(): number {
+    const start = this.#at;
     const low = this.#low64();
-    if (this.#high !== 0) throw new Error("a tag is longer than 32 bits");
+    // Also in bytes: numbers may be padded beyond what they take, tags may not.
+    if (this.#high !== 0 || this.#at - start > MAX_TAG_BYTES) throw new Error("a tag is longer than 32 bits");
     return low;
   }
 

@@ -18,8 +18,11 @@ import fc, { type Arbitrary } from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StatusSchema } from "../../../src/gen/google/rpc/status_pb.ts";
 import {
+  DeleteConsumerResponseSchema,
+  EnsureStreamResponseSchema,
   EventsRequestSchema,
   EventsResponseSchema,
+  GetEventResponseSchema,
   type PublishEventRequest,
   PublishEventRequestSchema,
   PublishEventResponseSchema,
@@ -27,10 +30,13 @@ import {
   PublishEventsResponseSchema,
   PublishStreamRequestSchema,
   PublishStreamResponseSchema,
+  ReadEventsResponseSchema,
   SubscriptionStatus_State as State,
 } from "../../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import {
   DeleteRequestSchema,
+  DeleteResponseSchema,
+  EnsureStoreResponseSchema,
   GetRequestSchema,
   GetResponseSchema,
   SetRequestSchema,
@@ -42,10 +48,13 @@ import {
   decodePublishEventRequest,
   decodePublishEventsRequest,
   decodePublishStreamRequest,
+  encodeEvent,
   encodeEventsResponse,
+  encodeNothing,
   encodeOneUint64,
   encodePublishEventsResponse,
   encodePublishStreamResponse,
+  encodeReadEventsResponse,
 } from "../../../src/grpc/codecs/events.ts";
 import {
   decodeDeleteRequest,
@@ -53,7 +62,7 @@ import {
   decodeSetRequest,
   encodeGetResponse,
 } from "../../../src/grpc/codecs/state.ts";
-import { encodeAny } from "../../../src/protobuf/well-known.ts";
+import { decodeAny, encodeAny } from "../../../src/protobuf/well-known.ts";
 
 const MAX_UINT64 = 2n ** 64n - 1n;
 
@@ -66,13 +75,19 @@ const int64 = fc.oneof(
   fc.constantFrom(0n, -1n, -62_135_596_800n, 253_402_300_799n),
 );
 const int32 = fc.oneof(fc.integer(), fc.constantFrom(0, -1, 999_999_999, -(2 ** 31), 2 ** 31 - 1));
+/** Around what is remembered of a text, and where a length begins to take two and three bytes. */
+const size = fc.constantFrom(127, 128, 255, 256, 257, 16_383, 16_384, 20_000);
 const text = fc.oneof(
-  fc.string({ unit: "grapheme", maxLength: 12 }),
-  fc.string({ maxLength: 200 }),
+  { weight: 8, arbitrary: fc.string({ unit: "grapheme", maxLength: 12 }) },
+  { weight: 8, arbitrary: fc.string({ maxLength: 200 }) },
   // Whoever sends this character may keep it.
-  fc.constantFrom("\uFFFD", "\uFEFFa", "\0", "𝔘𝔫𝔦"),
+  { weight: 8, arbitrary: fc.constantFrom("\uFFFD", "\uFEFFa", "\0", "𝔘𝔫𝔦") },
+  { weight: 1, arbitrary: fc.tuple(fc.constantFrom("a", "ü", "\uFFFD", "𝔘"), size).map(([of, n]) => of.repeat(n)) },
 );
-const bytes = fc.uint8Array({ maxLength: 150 });
+const bytes = fc.oneof(
+  { weight: 12, arbitrary: fc.uint8Array({ maxLength: 150 }) },
+  { weight: 1, arbitrary: fc.tuple(fc.nat({ max: 255 }), size).map(([of, n]) => new Uint8Array(n).fill(of)) },
+);
 
 /** The numbers of all sizes as one type, and fields without a value left out: what two decoders can be compared by. */
 function plain(value: unknown): unknown {
@@ -210,28 +225,49 @@ function unknownField(schema: DescMessage): Arbitrary<Uint8Array> {
     }),
     fc.record({ type: fc.constant(WireType.StartGroup), data: fc.constant(new Uint8Array([8, 1])) }),
   );
-  return fc.tuple(number, inner).map(([no, { type, data }]) => {
-    const writer = new BinaryWriter().tag(no, type).raw(data);
-    if (type === WireType.StartGroup) writer.tag(no, WireType.EndGroup);
-    return writer.finish();
+  return fc.tuple(number, inner, padding, padding).map(([no, { type, data }, begin, end]) => {
+    const parts = [tag(no, type, begin), data];
+    if (type === WireType.StartGroup) parts.push(tag(no, WireType.EndGroup, end));
+    return Buffer.concat(parts);
   });
 }
 
-function writeScalar(writer: BinaryWriter, type: ScalarType, of: unknown): BinaryWriter {
-  switch (type) {
-    case ScalarType.STRING:
-      return writer.string(of as string);
-    case ScalarType.BYTES:
-      return writer.bytes(of as Uint8Array);
-    case ScalarType.UINT64:
-      return writer.uint64(of as bigint);
-    case ScalarType.INT64:
-      return writer.int64(of as bigint);
-    case ScalarType.INT32:
-      return writer.int32(of as number);
-    default:
-      return writer.bool(of as boolean);
+/** Bytes that a tag, a length or a number takes beyond what it needs; mostly none, as everybody writes them. */
+const padding = fc.oneof(
+  { weight: 6, arbitrary: fc.constant(0) },
+  { weight: 1, arbitrary: fc.integer({ min: 1, max: 9 }) },
+);
+const MAX_VARINT_BYTES = 10;
+const MAX_TAG_BYTES = 5;
+
+function varint(of: number | bigint, more: number, most = MAX_VARINT_BYTES): Buffer {
+  const bytes = [...new BinaryWriter().uint64(of).finish()];
+  for (let n = Math.min(more, most - bytes.length); n > 0; n--) {
+    bytes[bytes.length - 1]! |= 0x80;
+    bytes.push(0);
   }
+  return Buffer.from(bytes);
+}
+
+function tag(number: number, type: WireType, more: number): Buffer {
+  return varint(number * 8 + type, more, MAX_TAG_BYTES);
+}
+
+/** A field with a length before it. */
+function delimited(number: number, body: Arbitrary<Uint8Array>): Arbitrary<Uint8Array> {
+  return fc
+    .tuple(body, padding, padding)
+    .map(([of, more, most]) =>
+      Buffer.concat([tag(number, WireType.LengthDelimited, more), varint(of.length, most), of]),
+    );
+}
+
+/** A number of any size, as the sender may know a larger type; what is too much is left out. */
+function number(type: ScalarType): Arbitrary<Uint8Array> {
+  const own = scalar(type).map((of) => BigInt.asUintN(64, BigInt(of as bigint | number | boolean)));
+  return fc
+    .tuple(fc.oneof({ weight: 3, arbitrary: own }, { weight: 1, arbitrary: uint64 }), padding)
+    .map(([of, more]) => varint(of, more));
 }
 
 function wireTypeOf(type: ScalarType): WireType {
@@ -240,36 +276,31 @@ function wireTypeOf(type: ScalarType): WireType {
 
 function knownField(field: DescField): Arbitrary<Uint8Array> {
   const schema = nested(field);
-  if (schema !== undefined) {
-    return wire(schema, 4).map((inner) =>
-      new BinaryWriter().tag(field.number, WireType.LengthDelimited).bytes(inner).finish(),
-    );
-  }
-  if (field.fieldKind === "map") return mapEntry(field.number);
+  if (schema !== undefined) return delimited(field.number, wire(schema, 4));
+  if (field.fieldKind === "map") return delimited(field.number, mapEntry());
   const type = scalarOf(field);
-  const single = scalar(type).map((of) =>
-    writeScalar(new BinaryWriter().tag(field.number, wireTypeOf(type)), type, of).finish(),
-  );
+  if (type === ScalarType.STRING) return delimited(field.number, utf8);
+  if (type === ScalarType.BYTES) return delimited(field.number, bytes);
+  const single = fc
+    .tuple(number(type), padding)
+    .map(([of, more]) => Buffer.concat([tag(field.number, WireType.Varint, more), of]));
   if (field.fieldKind !== "list") return single;
-  const packed = fc.array(scalar(type), { maxLength: 20 }).map((values) => {
-    const writer = new BinaryWriter().tag(field.number, WireType.LengthDelimited).fork();
-    for (const each of values) writeScalar(writer, type, each);
-    return writer.join().finish();
-  });
-  return fc.oneof(single, packed);
+  const packed = fc.array(number(type), { maxLength: 20 }).map((values) => Buffer.concat(values));
+  return fc.oneof(single, delimited(field.number, packed));
 }
+
+const utf8: Arbitrary<Uint8Array> = text.map((of) => Buffer.from(of));
 
 /** An entry of a map of texts, its fields in any order, missing or repeated. */
-function mapEntry(number: number): Arbitrary<Uint8Array> {
-  const field = fc.tuple(fc.constantFrom(1, 2), text);
-  return fc.array(field, { maxLength: 3 }).map((fields) => {
-    const writer = new BinaryWriter().tag(number, WireType.LengthDelimited).fork();
-    for (const [no, of] of fields) writer.tag(no, WireType.LengthDelimited).string(of);
-    return writer.join().finish();
-  });
+function mapEntry(): Arbitrary<Uint8Array> {
+  const field = fc.constantFrom(1, 2).chain((no) => delimited(no, utf8));
+  return fc.array(field, { maxLength: 3 }).map((fields) => Buffer.concat(fields));
 }
 
-/** Valid bytes of a message in any order: fields repeated, merged, packed or not, and ones that nobody knows. */
+/**
+ * Valid bytes of a message in any order: fields repeated, merged, packed or not, ones that nobody knows, and tags, lengths and
+ * numbers of more bytes than they need.
+ */
 function wire(schema: DescMessage, maxLength = 10): Arbitrary<Uint8Array> {
   const field = fc.oneof(...schema.fields.map(knownField), unknownField(schema));
   return fc.array(field, { maxLength }).map((fields) => Buffer.concat(fields));
@@ -330,7 +361,7 @@ describe.for(DECODERS)("$name is decoded as the generated code does", ({ schema,
     );
   });
 
-  test("from fields in any order, repeated, merged, packed or not, and unknown ones", () => {
+  test("from fields in any order, repeated, merged, packed or not, unknown ones, and numbers longer than they need be", () => {
     fc.assert(
       fc.property(wire(schema), (of) => {
         expect(plain(decode(of))).toEqual(plain(shape(fromBinary(schema, of))));
@@ -375,6 +406,45 @@ describe.for(DECODERS)("$name is decoded as the generated code does", ({ schema,
   });
 });
 
+describe("the value of an Any", () => {
+  const read = {
+    PublishEventRequest: (of: Uint8Array) => decodePublishEventRequest(of).data,
+    PublishStreamRequest: (of: Uint8Array) => decodePublishStreamRequest(of).event?.data,
+    PublishEventsRequest: (of: Uint8Array) => decodePublishEventsRequest(of).events[0]?.data,
+    SetRequest: (of: Uint8Array) => decodeSetRequest(of).value,
+    Any: decodeAny,
+  };
+
+  function written(value: Uint8Array) {
+    const data = { typeUrl: "type.googleapis.com/x.Y", value };
+    const event = create(PublishEventRequestSchema, { subject: "orders.created", data });
+    return {
+      PublishEventRequest: toBinary(PublishEventRequestSchema, event),
+      PublishStreamRequest: toBinary(PublishStreamRequestSchema, create(PublishStreamRequestSchema, { event })),
+      PublishEventsRequest: toBinary(
+        PublishEventsRequestSchema,
+        create(PublishEventsRequestSchema, { events: [event] }),
+      ),
+      SetRequest: toBinary(SetRequestSchema, create(SetRequestSchema, { value: data })),
+      Any: toBinary(AnySchema, create(AnySchema, data)),
+    };
+  }
+
+  const names = Object.keys(read) as (keyof typeof read)[];
+
+  test.for(names)("in %s is a view of what was read, whatever its size", (name) => {
+    for (const length of [1, 127, 128, 16_383, 16_384, 2 ** 21 - 1, 2 ** 21]) {
+      const value = new Uint8Array(length).fill(length % 251);
+      const encoded = written(value)[name];
+      const view = read[name](encoded)!.value;
+      expect(Buffer.compare(view, value)).toBe(0);
+      expect(view.buffer).toBe(encoded.buffer);
+      encoded.fill(7);
+      expect(Buffer.compare(view, Buffer.alloc(length, 7))).toBe(0);
+    }
+  });
+});
+
 describe("bytes that are refused", () => {
   test.for([
     ["a field with number 0", [0, 0]],
@@ -384,6 +454,7 @@ describe("bytes that are refused", () => {
     ["a number that does not end", [40, 0xff]],
     ["a number of eleven bytes", [40, ...Array<number>(10).fill(0x80), 0]],
     ["a tag beyond 32 bits", [0xff, 0xff, 0xff, 0xff, 0xff, 1, 0]],
+    ["a tag in more bytes than 32 bits take", [0x8a, 0x80, 0x80, 0x80, 0x80, 0, 0]],
     ["a text that is not UTF-8", [10, 1, 0xff]],
     ["a surrogate in a text", [10, 3, 0xed, 0xa0, 0x80]],
     ["an end of a group that did not begin", [60]],
@@ -550,6 +621,40 @@ describe("the generated code reads", () => {
       fc.property(event, (of) => {
         const expected = create(EventsResponseSchema, { response: { case: "event", value: generatedEvent(of) } });
         expect(plain(fromBinary(EventsResponseSchema, encodeEventsResponse(of)))).toEqual(plain(expected));
+      }),
+    );
+  });
+
+  test("what ReadEvents answers with", () => {
+    const caughtUp = fc.oneof(fc.maxSafeNat(), fc.constantFrom(0, 1, 127, 128, 2 ** 32, Number.MAX_SAFE_INTEGER));
+    fc.assert(
+      fc.property(fc.oneof(event, caughtUp), (of) => {
+        const isEvent = typeof of === "object";
+        const encoded = encodeReadEventsResponse(isEvent ? of : { kind: "caught_up", lastId: of });
+        const expected = create(ReadEventsResponseSchema, {
+          response: isEvent
+            ? { case: "event", value: generatedEvent(of) }
+            : { case: "caughtUp", value: { lastId: BigInt(of) } },
+        });
+        expect(plain(fromBinary(ReadEventsResponseSchema, encoded))).toEqual(plain(expected));
+        if (!isEvent) expect(Buffer.from(encoded)).toEqual(Buffer.from(toBinary(ReadEventsResponseSchema, expected)));
+      }),
+    );
+  });
+
+  test.for([EnsureStreamResponseSchema, DeleteConsumerResponseSchema, EnsureStoreResponseSchema, DeleteResponseSchema])(
+    "$name, which has no fields",
+    (schema: DescMessage) => {
+      expect(schema.fields).toEqual([]);
+      expect(encodeNothing()).toHaveLength(0);
+    },
+  );
+
+  test("what GetEvent answers with", () => {
+    fc.assert(
+      fc.property(event, (of) => {
+        const expected = create(GetEventResponseSchema, { event: generatedEvent(of) });
+        expect(plain(fromBinary(GetEventResponseSchema, encodeEvent(of)))).toEqual(plain(expected));
       }),
     );
   });
