@@ -67,6 +67,15 @@ export class SequenceMap<T> {
     this.#resize(MIN_SLOTS, []);
   }
 
+  /** Whether all match: asks each until one does not, in any order, and makes no list of them. None comes or goes meanwhile. */
+  every(matches: (value: T) => boolean): boolean {
+    for (const value of this.#behind.values()) if (!matches(value)) return false;
+    for (let at = 0; at < this.#keys.length; at++) {
+      if (this.#keys[at] !== NONE && !matches(this.#values[at]!)) return false;
+    }
+    return true;
+  }
+
   /** Those of now that match, in the order of their numbers: what comes or goes later makes no difference. */
   select(matches: (value: T) => boolean): [key: number, value: T][] {
     const selected = [...this.#behind].filter(([, value]) => matches(value));

@@ -8,6 +8,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { CallStatus, CancelCause, EngineCall, EngineOptions, Refusal } from "../../src/grpc/engine/engine.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
+import { Stream } from "../../src/grpc/engine/native/stream.ts";
 import { selfSigned } from "../support/certificate.ts";
 import {
   ACK,
@@ -245,7 +246,34 @@ describe("floods of what leads to nothing end the connection after a bounded num
     expect(sent).toBeLessThan(PATIENCE / 4);
     expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
   });
+
+  test("SETTINGS full of initial windows move those of ten thousand streams once, to the last one", async () => {
+    const { port, held } = await start({ maxConcurrentStreams: 10_000 });
+    await withBystander(port, async () => {
+      const peer = await attacker(port);
+      for (let i = 0; i < 10_000; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+      await expect.poll(() => held.length).toBe(10_000);
+      const moves = countMoves();
+      peer.send(settings(...Array.from({ length: 2730 }, (_, i) => [INITIAL_WINDOW, i % 2 === 0 ? 5 : 7] as const)));
+      await peer.roundTrip();
+      expect(moves()).toBe(10_000);
+      held[4999]!.send(Buffer.alloc(100));
+      await expect.poll(() => dataBytes(peer, 9999)).toBe(7);
+    });
+  });
 });
+
+/** How often the window of a stream has moved since. */
+function countMoves(): () => number {
+  let moves = 0;
+  const { moveSendWindow } = Stream.prototype;
+  Stream.prototype.moveSendWindow = function (by) {
+    moves += 1;
+    return moveSendWindow.call(this, by);
+  };
+  onTestFinished(() => void Object.assign(Stream.prototype, { moveSendWindow }));
+  return () => moves;
+}
 
 describe("a client that works hard is no attacker", () => {
   test("1,000 calls in flight that all end by their deadline, five times in a row", async () => {

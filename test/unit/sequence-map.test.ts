@@ -28,6 +28,10 @@ test.for(SEEDS)("does what a Map does, for numbers that mostly grow (seed %i)", 
     const asked = random.chance(0.5) ? next : random.pick([...model.keys(), next]);
     expect(map.get(asked)).toBe(model.get(asked));
   }
+  const asked: string[] = [];
+  expect(map.every((value) => asked.push(value) > 0)).toBe(true);
+  expect(asked.toSorted()).toEqual([...model.values()].toSorted());
+  expect(map.every((value) => value !== asked[1])).toBe(false);
   const expected = [...model].sort(([a], [b]) => a - b);
   expect(map.select(() => true)).toEqual(expected);
   expect(map.select((value) => value.endsWith("1"))).toEqual(expected.filter(([, value]) => value.endsWith("1")));

@@ -491,25 +491,22 @@ export class Connection implements FrameHandler {
       return length === 0 ? this.#tolerate() : this.#fail(ErrorCode.frameSizeError, "an acknowledgement with SETTINGS");
     }
     if (length % 6 !== 0) return this.#fail(ErrorCode.frameSizeError, "SETTINGS of a broken length");
-    let cost = 1;
+    let initialWindow = this.#initialSendWindow;
     for (let at = start; at < end; at += 6) {
       const name = bytes.readUInt16BE(at);
-      if (!this.#onSetting(name, bytes.readUInt32BE(at + 2))) return false;
-      cost += name === Setting.initialWindowSize ? 1 + this.#streams.size / STREAMS_PER_COST : 1;
+      const value = bytes.readUInt32BE(at + 2);
+      if (!this.#checkSetting(name, value)) return false;
+      if (name === Setting.initialWindowSize) initialWindow = value;
     }
+    if (!this.#tolerate(1 + length / 6) || !this.#moveWindows(initialWindow)) return false;
     this.#hasSettings = true;
     this.#output.frame(FrameType.settings, Flag.ack, 0, NO_BYTES);
-    return this.#tolerate(cost);
+    return true;
   }
 
-  #onSetting(name: number, value: number): boolean {
+  #checkSetting(name: number, value: number): boolean {
     if (name === Setting.initialWindowSize) {
       if (value > MAX_WINDOW) return this.#fail(ErrorCode.flowControlError, "an initial window that is too large");
-      const by = value - this.#initialSendWindow;
-      this.#initialSendWindow = value;
-      for (const stream of this.#streams.values()) {
-        if (!stream.moveSendWindow(by)) return this.#fail(ErrorCode.flowControlError, "a window that is too large");
-      }
     } else if (name === Setting.maxFrameSize) {
       if (value < MAX_FRAME_BYTES || value > MAX_FRAME_SIZE_LIMIT) {
         return this.#fail(ErrorCode.protocolError, `a largest frame of ${value} bytes`);
@@ -518,6 +515,16 @@ export class Connection implements FrameHandler {
       return this.#fail(ErrorCode.protocolError, `a setting of ${value} for push`);
     }
     return true;
+  }
+
+  /** Once for a frame, whatever values it went through: a frame of thousands would move the windows of all streams as often. */
+  #moveWindows(initialWindow: number): boolean {
+    const by = initialWindow - this.#initialSendWindow;
+    if (by === 0) return true;
+    this.#initialSendWindow = initialWindow;
+    if (!this.#tolerate(this.#streams.size / STREAMS_PER_COST)) return false;
+    if (this.#streams.every((stream) => stream.moveSendWindow(by))) return true;
+    return this.#fail(ErrorCode.flowControlError, "a window that is too large");
   }
 
   #onPing(flags: number, streamId: number, bytes: Buffer, start: number, end: number): boolean {
