@@ -47,11 +47,6 @@ export function markSubject(stream: string, consumer: string, id: bigint): strin
   return letterSubject(stream, consumer, id) + MARK;
 }
 
-/** The subject of the letter that a mark belongs to; undefined for what is no mark. */
-export function letterOfMark(subject: string): string | undefined {
-  return isMarkSubject(subject) ? subject.slice(0, -MARK.length) : undefined;
-}
-
 /** Makes streams for dead letters, and binds consumers to them. */
 export class DeadLetterStreams {
   readonly #api: JetStreamApi;

@@ -7,6 +7,7 @@
  */
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { WindshiftError, quote } from "../errors.ts";
+import { readStored } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import { headerValue } from "../nats/message.ts";
@@ -85,7 +86,7 @@ export class DeadLetterWriter {
   }
 
   async #read({ stream, id }: DeadLetterOrigin, deadlineMs: number): Promise<StoredMessage | undefined> {
-    return this.#dependencies.reader.bySequence(stream, id, deadlineMs);
+    return readStored(this.#dependencies.reader, stream, id, deadlineMs);
   }
 
   async #publish(origin: DeadLetterOrigin, event: EventContent, deadlineMs: number): Promise<PublishAck> {

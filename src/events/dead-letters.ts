@@ -10,12 +10,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Reason, WindshiftError, fieldError } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { readStored } from "../nats/certain-read.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import type { Publisher } from "../nats/publish.ts";
-import { letterOfMark, letterSubject, lettersOf } from "./dead-letter-streams.ts";
+import { isMarkSubject, letterSubject, lettersOf } from "./dead-letter-streams.ts";
 import { type DeadLetter, readLetter } from "./dead-letter.ts";
 import { type FoundLetter, LetterRemoval, deadlineOf, removeMessage } from "./letter-removal.ts";
-import { Replay } from "./replay.ts";
+import { Replay, readMark } from "./replay.ts";
 
 /** Letters by the ids of their events, or all that are there when the call begins. */
 export type LetterChoice = readonly bigint[] | "all";
@@ -200,12 +201,16 @@ export class DeadLetters {
     }
   }
 
-  /** Removes the mark of a replay that was killed after its letter was removed. */
-  async #sweep(letters: string, mark: StoredMessage, call: ApiCall): Promise<void> {
-    const subject = letterOfMark(mark.subject);
-    if (subject === undefined) return;
-    if ((await this.#dependencies.reader.lastOf(letters, subject, deadlineOf(call))) !== undefined) return;
-    await removeMessage(this.#dependencies, letters, mark.sequence, call);
+  /** Removes the mark of a replay that was killed after its letter was removed, and one that says nothing. */
+  async #sweep(letters: string, message: StoredMessage, call: ApiCall): Promise<void> {
+    if (!isMarkSubject(message.subject)) return;
+    const sequence = BigInt(readMark(message)?.letter ?? 0);
+    if (sequence > 0n && sequence < message.sequence) {
+      // The mark itself is the later message that proves that the letter is gone.
+      const letter = await readStored(this.#dependencies.reader, letters, sequence, deadlineOf(call));
+      if (letter !== undefined) return;
+    }
+    await removeMessage(this.#dependencies, letters, message.sequence, call);
   }
 
   async *#chosen(

@@ -7,6 +7,7 @@
  */
 import { WindshiftError } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { readStored } from "../nats/certain-read.ts";
 import { noReply } from "../nats/errors.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import { statusCode } from "../nats/message.ts";
@@ -98,7 +99,7 @@ export async function removeMessage(
       { write: true, ...call },
     );
   } catch (error) {
-    if ((await reader.bySequence(stream, sequence, deadlineOf(call))) !== undefined) throw error;
+    if ((await readStored(reader, stream, sequence, deadlineOf(call))) !== undefined) throw error;
   }
 }
 

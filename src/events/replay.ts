@@ -17,6 +17,7 @@
  */
 import { WindshiftError, quote } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { lookTwice } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
@@ -32,6 +33,7 @@ interface ReplayDependencies {
   readonly publisher: Publisher;
 }
 
+/** What a replay leaves beside a letter: the letter's sequence, and that which the event's stream had come to. */
 interface Mark {
   readonly letter: string;
   readonly after: string;
@@ -123,17 +125,20 @@ export class Replay {
     return Date.parse(time) > this.#streamCreated ? id : 0n;
   }
 
-  /** The id of the event that an earlier attempt has stored. */
+  /** The id of the event that an earlier attempt has stored. That there is none has to be certain. */
   async #find(letter: DeadLetter, after: bigint, call: ApiCall): Promise<bigint | undefined> {
     const { reader } = this.#dependencies;
     const consumer = this.#replayConsumer();
-    let message = await reader.firstAfter(this.#stream, letter.subject, after, deadlineOf(call));
-    while (message !== undefined) {
-      const isOurs = storedHeader(message, "WS-Replay-Id") === String(letter.id);
-      if (isOurs && storedHeader(message, "WS-Replay-Consumer") === consumer) return message.sequence;
-      message = await reader.firstAfter(this.#stream, letter.subject, message.sequence, deadlineOf(call));
-    }
-    return undefined;
+    let seen = after;
+    return lookTwice(reader, this.#stream, after, deadlineOf(call), async () => {
+      for (;;) {
+        const message = await reader.firstAfter(this.#stream, letter.subject, seen, deadlineOf(call));
+        if (message === undefined) return undefined;
+        const isOurs = storedHeader(message, "WS-Replay-Id") === String(letter.id);
+        if (isOurs && storedHeader(message, "WS-Replay-Consumer") === consumer) return message.sequence;
+        seen = message.sequence;
+      }
+    });
   }
 
   /** NATS would close the connection for a message that is too large. The reasons are what an event can do without. */
@@ -180,7 +185,8 @@ function isFull(error: unknown): boolean {
   return error instanceof WindshiftError && error.reason === "STREAM_FULL";
 }
 
-function readMark({ payload }: StoredMessage): Mark | undefined {
+/** Undefined for a message that is no mark of a replay. */
+export function readMark({ payload }: StoredMessage): Mark | undefined {
   try {
     const { letter, after } = JSON.parse(payload.toString()) as Partial<Mark>;
     return /^\d+$/.test(letter ?? "") && /^\d+$/.test(after ?? "") ? { letter: letter!, after: after! } : undefined;

@@ -30,6 +30,8 @@ export interface GetListener {
 /** How far a stream has come. */
 export interface Progress {
   readonly lastSequence: bigint;
+  /** It has no message. */
+  readonly isEmpty: boolean;
   /** Most replicas have answered the leader just now, so no other one has come after it. */
   readonly isFollowed: boolean;
 }
@@ -93,18 +95,14 @@ export class Reader {
     return this.#ask(stream, { seq: Number(sequence) + 1, next_by_subj: subject }, deadlineMs);
   }
 
-  /** The message with this sequence, as the leader of the stream has it. */
-  async bySequence(stream: string, sequence: bigint, deadlineMs: number): Promise<StoredMessage | undefined> {
-    return this.#ask(stream, { seq: Number(sequence) }, deadlineMs);
-  }
-
   /** How far the stream has come, as its leader has it. */
   async progress(stream: string, deadlineMs: number): Promise<Progress> {
     const { state, cluster } = await this.#api.streamInfo(stream, { deadlineMs });
     const others = cluster?.replicas ?? [];
     // What was never heard of has 0.
     const heard = others.filter(({ active }) => active > 0 && active < FOLLOWED_NS);
-    return { lastSequence: BigInt(state.last_seq), isFollowed: 2 * (1 + heard.length) > 1 + others.length };
+    const isFollowed = 2 * (1 + heard.length) > 1 + others.length;
+    return { lastSequence: BigInt(state.last_seq), isEmpty: state.messages === 0, isFollowed };
   }
 
   /** The stream that collects `subject`, or undefined. */

@@ -7,6 +7,7 @@ import { failure } from "../support/client.ts";
 import { confirmed, consumerState } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
+import { findNothing } from "../support/false-answers.ts";
 import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
@@ -356,6 +357,39 @@ test("an event that has left its stream can be no letter, and does not come agai
   expect(windshift.log).toContainEqual(
     expect.objectContaining({ failure: "dead_letter_lost", stream: source.stream, id: Number(id) }),
   );
+  await call.cancel();
+});
+
+test("an event that its stream does not find once is not taken for one that left it", async ({ client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  await call.event();
+  using _ = findNothing(source.stream, { times: 1 });
+  call.send({ case: "reject", value: { ids: [id], permanently: true } });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+  expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Subject")).toBe(source.subject);
+  await call.cancel();
+});
+
+test("an event that its stream does not find, nor anything else, stays", async ({ windshift, client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject, "bad");
+  await call.event();
+  const reject = { ids: [id], permanently: true };
+  {
+    using _ = findNothing(source.stream, { times: Infinity });
+    call.send({ case: "reject", value: reject });
+    expect(await call.confirmation()).toEqual(confirmed({ temporaryFailedIds: [id] }));
+  }
+  expect(windshift.log.filter((line) => line["stream"] === source.stream)).toMatchObject([
+    { failure: "dead_letter_failed" },
+  ]);
+  expect(await consumerState(jsm, source)).toMatchObject({ held: 1 });
+  call.send({ case: "reject", value: reject });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+  await letterOf(jsm, source, id);
   await call.cancel();
 });
 

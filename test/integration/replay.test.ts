@@ -7,6 +7,7 @@ import type { DeadLetters } from "../../src/events/dead-letters.ts";
 import { type Client, textOf } from "../support/client.ts";
 import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
+import { deleteNothing, findNothing } from "../support/false-answers.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
 import { startWindshift } from "../support/windshift.ts";
 
@@ -243,6 +244,49 @@ describe("a replay", () => {
     expect(newIds).toEqual([BigInt(seq)]);
     expect((await jsm.streams.info(stream)).state.last_seq).toBe(seq);
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+
+  test("of a letter whose event was stored, and is not found once, stores it no second time", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n]);
+    const mark = JSON.stringify({ letter: "1", after: "0" });
+    const js = jetstream(natsClient);
+    await js.publish(`dead-letters.${stream}.c.5-replay`, mark);
+    const headers = natsHeaders();
+    headers.set("WS-Replay-Id", "5");
+    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    await js.publish(`${stream}.a`, "payload 5", { headers });
+    using _ = findNothing(stream, { times: 1 });
+    expect(await letters.replay(stream, "c", "all", {}, CALL)).toMatchObject({ done: 1 });
+    expect((await jsm.streams.info(stream)).state.messages).toBe(1);
+  });
+
+  test("keeps the mark of a letter that was not removed, and is not found once", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n]);
+    const name = `${stream}-dead-letters`;
+    {
+      using _ = deleteNothing(name, { times: 1 });
+      // After the read that has found the letter.
+      using __ = findNothing(name, { times: 1, after: 1 });
+      await expect(letters.replay(stream, "c", "all", {}, CALL)).rejects.toMatchObject({
+        reason: "CONFIGURATION_REFUSED",
+      });
+    }
+    expect((await jsm.streams.info(name)).state.messages).toBe(2);
+    await letters.replay(stream, "c", "all", {}, CALL);
+    expect((await jsm.streams.info(name)).state.messages).toBe(0);
+    expect((await jsm.streams.info(stream)).state.messages).toBe(1);
   });
 
   test("is not misled by what an earlier letter of that id has left", async ({ client, jsm, natsClient, letters }) => {

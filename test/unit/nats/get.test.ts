@@ -93,8 +93,8 @@ test.for([
   const scene = new Scene();
   const progress = scene.reader.progress("s", Date.now() + 1_000);
   const replicas = active.map((since) => ({ name: "n", current: true, active: since }));
-  scene.connection.take().handler.onReply(reply({ state: { last_seq: 5 }, cluster: { replicas } }));
-  expect(await progress).toEqual({ lastSequence: 5n, isFollowed });
+  scene.connection.take().handler.onReply(reply({ state: { last_seq: 5, messages: 1 }, cluster: { replicas } }));
+  expect(await progress).toEqual({ lastSequence: 5n, isEmpty: false, isFollowed });
 });
 
 test("a write to the API whose deadline has passed is not sent", async () => {

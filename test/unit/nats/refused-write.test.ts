@@ -20,7 +20,7 @@ function refused(expected: bigint, seen: Seen, deadlineMs = Infinity): RefusedWr
   const message = { sequence: BigInt(last) } as StoredMessage;
   const reader: Pick<Reader, "lastOf" | "progress"> = {
     lastOf: async () => (last === 0 ? undefined : message),
-    progress: async () => ({ lastSequence: BigInt(lastSequence), isFollowed }),
+    progress: async () => ({ lastSequence: BigInt(lastSequence), isEmpty: false, isFollowed }),
   };
   return new RefusedWrite(reader as Reader, { stream: "s", subject: "a", expected, deadlineMs }, () => isNone);
 }
