@@ -12,10 +12,12 @@ import { Stream } from "../../src/grpc/engine/native/stream.ts";
 import { selfSigned } from "../support/certificate.ts";
 import {
   ACK,
+  DEFAULT_WINDOW,
   END_HEADERS,
   END_STREAM,
   Http2Peer,
   INITIAL_WINDOW,
+  MAX_WINDOW,
   PADDED,
   PREFACE,
   Type,
@@ -1048,6 +1050,88 @@ describe("connections", () => {
     await peers[0]!.find(({ type }) => type === Type.settings);
     engine.close();
     await Promise.all([...peers, silent, ending].map(async ({ closed }) => closed));
+  });
+});
+
+describe("connections that leave", () => {
+  const pair = selfSigned();
+  const large = Buffer.alloc(400 * KIB);
+  const count = 64;
+
+  async function opened(port: number, isTls: boolean): Promise<Http2Peer> {
+    const peer = isTls ? await Http2Peer.startTls(port) : await Http2Peer.start(port);
+    onTestFinished(() => peer.destroy());
+    peer.send(settings([INITIAL_WINDOW, MAX_WINDOW]), windowUpdate(0, MAX_WINDOW - DEFAULT_WINDOW));
+    return peer;
+  }
+
+  /** Answers the first ping, or the one that follows another. */
+  async function answerPing(peer: Http2Peer, after?: Buffer): Promise<Buffer> {
+    const { payload } = await peer.find(
+      ({ type, flags, payload: mark }) =>
+        type === Type.ping && (flags & ACK) === 0 && (after === undefined || !mark.equals(after)),
+    );
+    peer.send(frame(Type.ping, ACK, 0, payload));
+    return payload;
+  }
+
+  /** Ends calls with large answers until neither the kernel nor the socket takes another one; returns how many. */
+  async function fill(engine: NativeEngine, held: readonly EngineCall[]): Promise<number> {
+    for (let ended = 0; ended < count; ended++) {
+      held[ended]!.send(large);
+      held[ended]!.end(OK);
+      for (let waits = 0; engine.unreadBytes > 0; waits++) {
+        if (waits === 20) return ended;
+        await sleep(5);
+      }
+    }
+    throw new Error("all of it was taken");
+  }
+
+  test.for([
+    ["a drain", "plain text", {}],
+    ["its age", "plain text", { maxConnectionAgeMs: 1 }],
+    ["a drain", "TLS", {}],
+    ["its age", "TLS", { maxConnectionAgeMs: 1 }],
+  ] as const)("by %s, over %s, end when a client that paused has all of its answers", async (row, { skip }) => {
+    const [reason, wire, options] = row;
+    if (wire === "TLS" && pair === undefined) return skip("there is no openssl to make a certificate with");
+    const { engine, port, held } = await start({ ...options, ...(wire === "TLS" ? { tls: pair! } : {}) });
+    const peer = await opened(port, wire === "TLS");
+    const ids = Array.from({ length: count }, (_, index) => 2 * index + 1);
+    peer.send(...ids.map((id) => call(id, "/test/Hold")));
+    await expect.poll(() => held.length).toBe(count);
+    let isDrained = false;
+    const drained = reason === "a drain" ? engine.drain().then(() => (isDrained = true)) : undefined;
+    const lastCall = await answerPing(peer);
+    await peer.find(({ type, payload }) => type === Type.goaway && payload.readUInt32BE(0) === ids.at(-1));
+    peer.socket.pause();
+    const ended = await fill(engine, held);
+    peer.send(...ids.slice(ended).map((id) => reset(id)));
+    await expect.poll(() => held.at(-1)!.cancelled).toBe(true);
+    // Longer than a socket lingers that is at its end.
+    await sleep(2_000);
+    expect(isDrained).toBe(false);
+    peer.socket.resume();
+    for (const id of ids.slice(0, ended)) {
+      expect((await peer.endOf(id)).payload.includes(field("grpc-status", "0"))).toBe(true);
+      expect(dataBytes(peer, id)).toBe(large.length + 5);
+    }
+    await answerPing(peer, lastCall);
+    await drained;
+    await peer.closed;
+  });
+
+  test("and whose client does not say that it has all, end by keepalive", async () => {
+    const { engine, port, held } = await start({ keepaliveTimeoutMs: 100 });
+    const peer = await opened(port, false);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const drained = engine.drain();
+    await answerPing(peer);
+    held[0]!.end(OK);
+    await drained;
+    await peer.closed;
   });
 });
 

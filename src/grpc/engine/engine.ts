@@ -178,7 +178,7 @@ export interface Engine {
   listen(): Promise<number>;
   /** Other keys for connections that begin from now on, where it was started with some; whether clients are asked stays. */
   renewTls(tls: EngineTls): void;
-  /** Accepts no further connections or calls; resolves when the last call has ended. */
+  /** Accepts no further connections or calls; resolves when the last call has ended and its client has all of it. */
   drain(): Promise<void>;
   /** Cuts everything that is still open. */
   close(): void;

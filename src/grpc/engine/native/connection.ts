@@ -98,6 +98,8 @@ export class Connection implements FrameHandler {
   #blockFlags = 0;
   #isPumping = false;
   #isLeaving = false;
+  /** It leaves, and its last stream is over: it ends when the client has shown that it has read all of it. */
+  #isDone = false;
   #refusesStreams = false;
   #leftAt = 0;
   #isClosed = false;
@@ -237,7 +239,7 @@ export class Connection implements FrameHandler {
   }
 
   /**
-   * Asks the client to open no more streams, and ends when the last one has. What it opens before it knows is still
+   * Asks the client to open no more streams, and ends when the client has all of the last one. What it opens before it knows is still
    * served, or refused in a way that lets it try elsewhere: only when it has answered a ping its streams are numbered for
    * good.
    */
@@ -532,6 +534,7 @@ export class Connection implements FrameHandler {
     if (end - start !== 8) return this.#fail(ErrorCode.frameSizeError, "PING has not eight bytes");
     const payload = bytes.subarray(start, end);
     if ((flags & Flag.ack) === 0) this.#output.frame(FrameType.ping, Flag.ack, 0, payload);
+    else if (this.#isDone && payload.equals(LAST_WORD)) this.#close();
     else if (this.#isLeaving && this.#lastAccepted === MAX_WINDOW && payload.equals(LAST_CALL)) this.#lastCall();
     return this.#tolerate();
   }
@@ -685,9 +688,16 @@ export class Connection implements FrameHandler {
     this.#endIfDone();
   }
 
+  /**
+   * What the last streams have sent is with the socket or the kernel by now, not with the client: it is when the client
+   * answers a ping that was sent behind it. Until then keepalive watches, and nothing may end the socket.
+   */
   #endIfDone(): void {
     if (!this.#isLeaving || this.#isClosed || this.#streams.size > 0 || this.#lastAccepted === MAX_WINDOW) return;
-    this.#close();
+    if (this.#isDone) return;
+    this.#isDone = true;
+    this.pingedAt ??= performance.now();
+    this.#output.frame(FrameType.ping, 0, 0, LAST_WORD);
   }
 
   /** Ends the socket behind what was written, and whoever does not end it as well is cut off. */
@@ -729,4 +739,5 @@ const MIN_READY = 64;
 const STREAMS_PER_COST = 64;
 const KEEPALIVE = Buffer.from("keepaliv");
 const LAST_CALL = Buffer.from("lastcall");
+const LAST_WORD = Buffer.from("lastword");
 const MAYBE_HTTP1 = /^[A-Z]+( [^\r\n]*(\r?\n?)?)?$/;
