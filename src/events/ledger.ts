@@ -106,6 +106,11 @@ export class Ledger implements Disposable {
     if (expiresAt < this.#wakesAt) this.#wakeAt(expiresAt);
   }
 
+  /** One that is being settled is held until `expiresAt` should that fail, unless it was let go of. */
+  extend(event: HeldEvent, expiresAt: number): void {
+    if (event.expiresAt > 0) event.expiresAt = Math.max(event.expiresAt, expiresAt);
+  }
+
   /** Lets go of everything that is not being settled, and returns it. */
   release(): HeldEvent[] {
     const released = this.#held.values().filter((event) => !event.isSettling);

@@ -28,7 +28,8 @@ import { EPHEMERAL, type Metrics } from "../telemetry/metrics.ts";
 import { checkUsable, filtersOf } from "./consumers.ts";
 import { type DeliveryPolicy, backoffNanoseconds, isLastAttempt } from "./delivery-policy.ts";
 import { type DeliveredEvent, readEvent, storedMs, waitingBehind } from "./event.ts";
-import { Failures, type FailuresContext } from "./failures.ts";
+import type { FailedEvent } from "./failure-log.ts";
+import { Failures, type FailuresContext, type GivingUp } from "./failures.ts";
 import { isHiddenSubject } from "./hidden.ts";
 import { type HeldEvent, Ledger, holdTimeMs } from "./ledger.ts";
 import type { PolicyWatch, WatchedPolicy } from "./policy-watch.ts";
@@ -119,6 +120,8 @@ const MAX_PINGS = 8;
 const LETTER_RETRY_MS = 1_000;
 /** … and at least so often. */
 const MAX_LETTER_RETRY_MS = 60_000;
+/** Where the processing timeout is very short, an event whose letter is being stored is not pinged more often. */
+const MIN_PING_MS = 20;
 /** How often an event that is being settled is looked at by what has to wait for that. */
 const SETTLING_LOOK_MS = 20;
 const NO_REJECTION: Rejection = {};
@@ -341,14 +344,41 @@ export class Subscription implements OpenSubscription {
 
   /** The letter first, then the end of the event. */
   async #storeHeld(batch: SettlementBatch, event: HeldEvent, policy: DeliveryPolicy): Promise<void> {
-    // Its time begins anew, so that it does not go to somebody else meanwhile.
-    this.#connection.publish(event.ackSubject, "", PING);
     const cause = batch.kind === "terminate" ? "rejected" : "attempts";
     const how = { policy, cause, attempts: event.attempt, reason: batch.reason } as const;
-    const isStored = await this.#failures.store(event, how);
+    const hold = (expiresAt: number): void => this.#ledger.extend(event, expiresAt);
+    const isStored = await this.#storeLetter(event, event, how, hold);
     if (isStored && this.#pull.isVerified) batch.send(this.#lane, event, TERM, "given_up", performance.now());
     else this.failed(batch, event);
     batch.sealed();
+  }
+
+  /**
+   * Stores the letter of an event. Its time begins anew again and again, so that it does not go to somebody else meanwhile;
+   * `hold` hears until when JetStream leaves it here.
+   */
+  async #storeLetter(
+    failed: FailedEvent,
+    { ackSubject, attempt }: Pick<DeliveredEvent, "ackSubject" | "attempt">,
+    how: GivingUp,
+    hold: (expiresAt: number) => void,
+  ): Promise<boolean> {
+    const holdTime = this.#holdTimeMs(attempt);
+    const ping = (): void => {
+      if (!this.#pull.isVerified) return;
+      const expiresAt = performance.now() + holdTime;
+      this.#connection.request(ackSubject, "", PING, this.#connection.options.requestTimeoutMs, {
+        onReply: (reply) => {
+          if (statusCode(reply) === 0) hold(expiresAt);
+        },
+        onNoReply: () => undefined,
+      });
+    };
+    ping();
+    const timer = setInterval(ping, Math.max(holdTime / 2, MIN_PING_MS));
+    const isStored = await this.#failures.store(failed, how);
+    clearInterval(timer);
+    return isStored;
   }
 
   /** Nothing more is delivered, and what is on its way is handed back. What is held can still be settled. */
@@ -513,8 +543,8 @@ export class Subscription implements OpenSubscription {
     const failed = { id, subject, attempt: attempts, traceParent: event.headers.traceParent };
     const isDropped = policy.deadLetterStream === undefined;
     const content = { headers, payload };
-    const isSettled =
-      isDropped || (await this.#failures.store(failed, { policy, cause: "attempts", attempts, content }));
+    const how = { policy, cause: "attempts", attempts, content } as const;
+    const isSettled = isDropped || (await this.#storeLetter(failed, event, how, () => undefined));
     if (!isSettled) this.#failures.retried(failed);
     if (this.#pull.isVerified) {
       if (!isSettled) this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - attempts)));

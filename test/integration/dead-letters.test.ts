@@ -85,6 +85,33 @@ describe("an event that is rejected permanently", () => {
     await call.cancel();
   });
 
+  test("goes to nobody else while its letter waits, and can be rejected again when that fails", async ({
+    client,
+    jsm,
+  }) => {
+    const source = await createFailing(client, { deadLetter: {} }, 1_000);
+    const letters = `${source.stream}-dead-letters`;
+    const { config } = await jsm.streams.info(letters);
+    // Its letters have no place until the subject is back, which somebody is about to do, and takes long.
+    await jsm.streams.update(letters, { subjects: ["dead-letters.elsewhere"] });
+    await jsm.consumers.add(letters, { durable_name: SUBJECTS_LOCK, ack_policy: "none" });
+    const call = await client.subscribe(source.stream, "c", 1n);
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    const other = await client.subscribe(source.stream, "c");
+    const reject = { ids: [id], permanently: true };
+    call.send({ case: "reject", value: reject });
+    expect(await call.confirmation()).toEqual(confirmed({ temporaryFailedIds: [id] }));
+    await jsm.streams.update(letters, { subjects: config.subjects });
+    call.send({ case: "reject", value: reject });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    const { delivered } = await jsm.consumers.info(source.stream, "c");
+    expect(delivered.consumer_seq).toBe(1);
+    await letterOf(jsm, source, id);
+    await other.cancel();
+    await call.cancel();
+  });
+
   test("without dead letters is dropped, with a line", async ({ windshift, client, jsm }) => {
     const source = await createFailing(client, { maxAttempts: 5 });
     const call = await client.subscribe(source.stream, "c");
