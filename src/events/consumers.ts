@@ -18,6 +18,7 @@ import {
   isSamePolicy,
   nextVersion,
   toPolicy,
+  withoutOwnLimit,
 } from "./delivery-policy.ts";
 import { checkFilters } from "./filters.ts";
 import { type NamedConfig, forgetSettings } from "./kept-settings.ts";
@@ -135,18 +136,21 @@ export class Consumers {
     checkUsable(existing, "name");
     if (existing.config.durable_name === undefined) checkNeedsNoName(spec);
     const { filter_subject: _one, filter_subjects: _several, ...kept } = existing.config;
+    const metadata = policyMetadata(spec, existing.config);
     const config = {
       ...kept,
       ...filters(spec.subjects),
       ack_wait: nanoseconds(timeoutMs(spec)),
       ...(spec.maxProcessingEvents === undefined ? {} : { max_ack_pending: limit(spec.maxProcessingEvents) }),
       ...(spec.inactiveThresholdMs === undefined ? {} : { inactive_threshold: nanoseconds(spec.inactiveThresholdMs) }),
-      ...policyMetadata(spec, existing.config),
+      ...metadata,
+      ...withoutOwnLimit({ ...kept, ...metadata }),
     };
     if (
       existing.config.ack_wait === config.ack_wait &&
       existing.config.max_ack_pending === config.max_ack_pending &&
       existing.config.inactive_threshold === config.inactive_threshold &&
+      existing.config.max_deliver === config.max_deliver &&
       existing.config.metadata?.[POLICY_KEY] === config.metadata?.[POLICY_KEY] &&
       JSON.stringify(filtersOf(existing.config)) === JSON.stringify(spec.subjects)
     ) {

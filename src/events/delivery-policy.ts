@@ -6,6 +6,7 @@
  * therefore has a version, which grows, and one that is removed leaves its absence behind with a version: a server that knew
  * a policy can tell "removed" from "wiped", and "older" from "newer".
  */
+import type { ConsumerConfig } from "@nats-io/jetstream";
 import { fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import { nanoseconds } from "../nats/units.ts";
@@ -121,6 +122,19 @@ export function decodePolicy(
   }
   const isNone = maxAttempts === 0 && backoffMs.length === 0 && deadLetterStream === undefined;
   return { policy: isNone ? undefined : { maxAttempts, backoffMs, deadLetterStream }, version };
+}
+
+/**
+ * Takes JetStream's own limit of deliveries, which others may have set, out of the settings of a consumer with a policy: an
+ * event that reached it would never come again, and could not be given up.
+ */
+export function withoutOwnLimit({
+  max_deliver: limit = -1,
+  metadata,
+}: Pick<Partial<ConsumerConfig>, "max_deliver" | "metadata">): { max_deliver?: number } {
+  const stored = decodePolicy(metadata);
+  const hasPolicy = stored !== undefined && stored !== "unreadable" && stored.policy !== undefined;
+  return hasPolicy && limit > 0 ? { max_deliver: -1 } : {};
 }
 
 function isCount(value: unknown): value is number {

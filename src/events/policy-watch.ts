@@ -11,7 +11,14 @@ import type { JetStreamApi } from "../nats/api.ts";
 import { hasLeader } from "../nats/pull.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { filtersOf } from "./consumers.ts";
-import { type DeliveryPolicy, POLICY_KEY, type StoredPolicy, decodePolicy, encodePolicy } from "./delivery-policy.ts";
+import {
+  type DeliveryPolicy,
+  POLICY_KEY,
+  type StoredPolicy,
+  decodePolicy,
+  encodePolicy,
+  withoutOwnLimit,
+} from "./delivery-policy.ts";
 
 /** The policy of a consumer, which changes. */
 export interface WatchedPolicy extends Disposable {
@@ -148,7 +155,7 @@ class WatchedConsumer {
     return !this.#isAsking && now >= this.#askAt;
   }
 
-  /** Takes over what JetStream says; false where a policy that was known is not there any more. */
+  /** Takes over what JetStream says; false where a policy that was known is not there any more, or a limit defeats it. */
   learn(info: ConsumerInfo): boolean {
     // Of the same name, and another: what was known is of no use.
     if (hasLeader(info)) {
@@ -168,7 +175,7 @@ class WatchedConsumer {
     if (isBehind) return stored === undefined && this.#known?.policy === undefined;
     this.#known = stored;
     this.policy = stored?.policy;
-    return true;
+    return withoutOwnLimit(info.config).max_deliver === undefined;
   }
 
   #learnFilters(filters: readonly string[]): void {
@@ -202,7 +209,8 @@ class WatchedConsumer {
 
   async #putBack({ config }: ConsumerInfo): Promise<void> {
     const metadata = { ...config.metadata, [POLICY_KEY]: encodePolicy(this.#known!) };
-    await this.#api.putConsumer(this.#stream, { ...config, name: this.#name, metadata }, "update", {});
+    const restored = { ...config, name: this.#name, metadata };
+    await this.#api.putConsumer(this.#stream, { ...restored, ...withoutOwnLimit(restored) }, "update", {});
     const about = { stream: this.#stream, consumer: this.#name };
     this.#logger.warn(about, "the delivery policy of a consumer was wiped by an update of others, and put back");
   }

@@ -5,7 +5,7 @@ import { describe, expect } from "vitest";
 import type { DeliveryPolicySchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, type EventsCall, failure } from "../support/client.ts";
 import { confirmed, consumerState, duration } from "../support/consuming.ts";
-import { createFailing, setPolicy, until } from "../support/failing.ts";
+import { createFailing, letterOf, setPolicy, until } from "../support/failing.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { startWindshift } from "../support/windshift.ts";
 
@@ -71,6 +71,29 @@ describe("the policy of a consumer", () => {
     const { metadata } = await configOf(jsm, stream);
     await client.ensureConsumer(request);
     expect((await configOf(jsm, stream)).metadata).toEqual(metadata);
+  });
+
+  test("takes the place of JetStream's own limit of deliveries, also one that is set later", async ({
+    client,
+    jsm,
+  }) => {
+    const stream = await ensureStream(client);
+    const ackWait = { ack_wait: 200_000_000, max_deliver: 1 };
+    await jsm.consumers.add(stream, { durable_name: "c", ack_policy: "explicit", deliver_policy: "all", ...ackWait });
+    const request = { stream, name: "c", subjects: [`${stream}.>`], processingTimeout: duration(200) };
+    await client.ensureConsumer(request);
+    expect(await configOf(jsm, stream)).toMatchObject({ max_deliver: 1 });
+    await client.ensureConsumer({ ...request, deliveryPolicy: { maxAttempts: 2, deadLetter: {} } });
+    expect(await configOf(jsm, stream)).toMatchObject({ max_deliver: -1 });
+    const call = await client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`);
+    await letterOf(jsm, { stream, consumer: "c", subject: `${stream}.a` }, id);
+    await jsm.consumers.update(stream, "c", { max_deliver: 1 });
+    await until(async () => (await configOf(jsm, stream)).max_deliver === -1);
+    await jsm.consumers.update(stream, "c", { max_deliver: 1 });
+    await client.ensureConsumer(request);
+    expect(await configOf(jsm, stream)).toMatchObject({ max_deliver: -1 });
+    await call.cancel();
   });
 
   test("that nobody can read is replaced", async ({ client, jsm }) => {
