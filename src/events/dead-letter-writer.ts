@@ -5,13 +5,14 @@
  * another one, stores no second one: the refusal says that it is there. An id begins anew when a stream is made anew, so then
  * the stored letter is looked at; one of another event must not pass for this one's.
  */
-import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import type { JetStreamApi } from "../nats/api.ts";
 import { WindshiftError, quote } from "../errors.ts";
 import { readStored } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import { headerValue } from "../nats/message.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
+import { RefusedWrite } from "../nats/refused-write.ts";
 import { type DeadLetterStreams, letterSubject } from "./dead-letter-streams.ts";
 import { type DeadLetterOrigin, encodeLetter } from "./dead-letter.ts";
 import { LetterSlots } from "./letter-slots.ts";
@@ -70,29 +71,45 @@ export class DeadLetterWriter {
     event: EventContent,
     deadlineMs: number,
   ): Promise<WrittenLetter> {
-    try {
-      await this.#publish(origin, event, deadlineMs);
-      return "stored";
-    } catch (error) {
-      if (isWrongLastSequence(jetStreamCode(error)))
-        return this.#checkKnown(deadLetterStream, origin, event, deadlineMs);
-      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") throw error;
+    const { reader, streams } = this.#dependencies;
+    const subject = letterSubject(origin.stream, origin.consumer, origin.id);
+    const refused = new RefusedWrite(reader, { stream: deadLetterStream, subject, expected: 0n, deadlineMs });
+    let isEnsured = false;
+    for (;;) {
+      try {
+        await this.#publish(subject, origin, event, deadlineMs);
+        return "stored";
+      } catch (error) {
+        if (isNotBound(error) && !isEnsured) {
+          // The stream was deleted, or somebody's update took the subject out of it.
+          await streams.ensure(deadLetterStream, origin.stream, origin.consumer, { deadlineMs });
+          isEnsured = true;
+          continue;
+        }
+        if (!isWrongLastSequence(jetStreamCode(error))) throw error;
+      }
+      // Another server's may be under way: neither stored nor lost.
+      if ((await refused.next(0n)) !== undefined) continue;
+      const stored = await reader.lastOf(deadLetterStream, subject, deadlineMs);
+      if (stored === undefined) continue;
+      if (isSameEvent(stored, origin, event)) return "known";
+      throw occupied(deadLetterStream, subject, origin);
     }
-    // The stream was deleted, or somebody's update took the subject out of it.
-    const call: ApiCall = { deadlineMs };
-    await this.#dependencies.streams.ensure(deadLetterStream, origin.stream, origin.consumer, call);
-    await this.#publish(origin, event, deadlineMs);
-    return "stored";
   }
 
   async #read({ stream, id }: DeadLetterOrigin, deadlineMs: number): Promise<StoredMessage | undefined> {
     return readStored(this.#dependencies.reader, stream, id, deadlineMs);
   }
 
-  async #publish(origin: DeadLetterOrigin, event: EventContent, deadlineMs: number): Promise<PublishAck> {
+  async #publish(
+    subject: string,
+    origin: DeadLetterOrigin,
+    event: EventContent,
+    deadlineMs: number,
+  ): Promise<PublishAck> {
     const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
     const message = {
-      subject: letterSubject(origin.stream, origin.consumer, origin.id),
+      subject,
       headers: this.#headers(origin, event),
       payload: event.payload,
       deadlineMs,
@@ -112,21 +129,15 @@ export class DeadLetterWriter {
     const text = `as a dead letter, event ${origin.id} of stream ${quote(origin.stream)} would be larger than NATS accepts`;
     throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata: { stream: origin.stream } });
   }
+}
 
-  /** The letter is there already, unless the one that is there belongs to another event. */
-  async #checkKnown(
-    deadLetterStream: string,
-    origin: DeadLetterOrigin,
-    event: EventContent,
-    deadlineMs: number,
-  ): Promise<WrittenLetter> {
-    const subject = letterSubject(origin.stream, origin.consumer, origin.id);
-    const stored = await this.#dependencies.reader.lastOf(deadLetterStream, subject, deadlineMs);
-    if (stored !== undefined && isSameEvent(stored, origin, event)) return "known";
-    const metadata = { stream: deadLetterStream, id: String(origin.id) };
-    const text = `${quote(subject)} holds the letter of another event; replay or delete that first`;
-    throw new WindshiftError("CONFIGURATION_REFUSED", text, { metadata });
-  }
+function isNotBound(error: unknown): boolean {
+  return error instanceof WindshiftError && error.reason === "SUBJECT_NOT_BOUND";
+}
+
+function occupied(stream: string, subject: string, { id }: DeadLetterOrigin): WindshiftError {
+  const text = `${quote(subject)} holds the letter of another event; replay or delete that first`;
+  return new WindshiftError("CONFIGURATION_REFUSED", text, { metadata: { stream, id: String(id) } });
 }
 
 function isSameEvent(letter: StoredMessage, { subject }: DeadLetterOrigin, event: EventContent): boolean {

@@ -277,7 +277,12 @@ describe("an event whose attempts run out", () => {
     await second.cancel();
   });
 
-  test("is not written twice when its letter is there already", async ({ client, jsm, natsClient }) => {
+  test("is not written twice when its letter is there already, or about to be", async ({
+    windshift,
+    client,
+    jsm,
+    natsClient,
+  }) => {
     const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 200);
     const id = await client.publish(source.subject, "slow");
     const event = await jsm.streams.getMessage(source.stream, { seq: Number(id) });
@@ -288,11 +293,15 @@ describe("an event whose attempts run out", () => {
     const { seq } = await jetstream(natsClient).publish(`dead-letters.${source.stream}.c.${id}`, event!.data, {
       headers,
     });
+    // What it is refused for is not applied yet.
+    using _ = findNothing(`${source.stream}-dead-letters`, { times: 1 });
     const call = await client.subscribe(source.stream, "c");
     await call.event();
     await until(async () => (await consumerState(jsm, source)).held === 0);
     const letter = await letterOf(jsm, source, id);
     expect(letter.seq).toBe(seq);
+    const failures = windshift.log.filter((line) => line["failure"] === "dead_letter_failed");
+    expect(failures.filter((line) => line["stream"] === source.stream)).toEqual([]);
     expect(await letterCount(jsm, source)).toBe(1);
     await call.cancel();
   });
