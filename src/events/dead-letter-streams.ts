@@ -83,6 +83,7 @@ export class DeadLetterStreams {
 
   async #ensure(name: string, stream: string, subject: string, call: ApiCall): Promise<void> {
     const source = await this.#api.streamInfo(stream, { ...call, names: { stream } });
+    checkHasNoLetters(source.config);
     const existing = await this.#find(name, call);
     if (existing === undefined) {
       try {
@@ -189,9 +190,21 @@ function collects({ subjects }: StreamConfig, subject: string): boolean {
   return subjects.some((filter) => matches(filter, subject));
 }
 
+/** The letter of a letter would tell of the letter, and no more of the event. */
+function checkHasNoLetters({ name, subjects }: StreamConfig): void {
+  if (!(subjects ?? []).some(isForLetters)) return;
+  const field = "delivery_policy.dead_letter";
+  const text = `${field}: stream ${quote(name)} keeps dead letters itself, and they cannot become dead letters again`;
+  throw new WindshiftError("CONFIGURATION_REFUSED", text, { field, metadata: { stream: name } });
+}
+
+function isForLetters(subject: string): boolean {
+  return subject.startsWith(`${DEAD_LETTERS}.`);
+}
+
 function checkIsForLetters({ name, subjects, retention }: StreamConfig): void {
   const metadata = { stream: name };
-  const other = (subjects ?? []).find((subject) => !subject.startsWith(`${DEAD_LETTERS}.`));
+  const other = (subjects ?? []).find((subject) => !isForLetters(subject));
   if (other !== undefined || (subjects ?? []).length === 0) {
     const what = other === undefined ? "copies other streams" : `collects ${quote(other)}`;
     const text = `${FIELD}: stream ${quote(name)} is there and ${what}, so it cannot keep dead letters`;

@@ -179,6 +179,16 @@ describe("the stream for dead letters", () => {
     expect(await jsm.consumers.list(`${stream}-letters`).next()).toEqual([]);
   });
 
+  test("has no consumer with dead letters itself", async ({ client }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const stream = `${source.stream}-dead-letters`;
+    const request = { stream, name: "reader", subjects: [">"], deliveryPolicy: { maxAttempts: 3 } };
+    await client.ensureConsumer(request);
+    const error = await failure(client.ensureConsumer({ ...request, deliveryPolicy: { deadLetter: {} } }));
+    expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "CONFIGURATION_REFUSED" });
+    expect(error.message).toContain(stream);
+  });
+
   test("cannot be one that collects something else", async ({ client }) => {
     const stream = await ensureStream(client);
     const taken = await ensureStream(client);
