@@ -990,6 +990,33 @@ describe("connections", () => {
     });
   });
 
+  test("that send a frame byte by byte are closed after ten seconds, unless it is DATA", async () => {
+    const { port, held } = await start();
+    await withBystander(port, async () => {
+      const rest = Buffer.alloc(16 * KIB);
+      const beginnings = [
+        frame(Type.headers, END_HEADERS, 3, Buffer.concat([callBlock("/test/Echo"), rest]).subarray(0, 16 * KIB)),
+        frame(Type.ping, 0, 0, Buffer.alloc(8)).subarray(0, 12),
+        data(1, message(rest).subarray(0, 16 * KIB)),
+      ];
+      const peers = await Promise.all(beginnings.map(async () => attacker(port)));
+      for (const peer of peers) peer.send(call(1, "/test/Hold"));
+      await expect.poll(() => held.length).toBe(3);
+      let at = 0;
+      const dripping = setInterval(() => {
+        for (const [index, peer] of peers.entries()) peer.send(beginnings[index]!.subarray(at, at + 1));
+        at += 1;
+      }, 200);
+      onTestFinished(() => clearInterval(dripping));
+      const [headers, other, slow] = peers as [Http2Peer, Http2Peer, Http2Peer];
+      expect(await headers.ending()).toBe("ENHANCE_YOUR_CALM");
+      expect(await other.ending()).toBe("ENHANCE_YOUR_CALM");
+      clearInterval(dripping);
+      slow.send(beginnings[2]!.subarray(at));
+      await slow.roundTrip();
+    });
+  });
+
   test("that are silent are asked for a sign of life, and closed without one", async () => {
     const { port } = await start({ keepaliveTimeMs: 300, keepaliveTimeoutMs: 300 });
     const dead = await attacker(port);

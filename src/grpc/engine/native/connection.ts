@@ -46,7 +46,7 @@ const LINGER_MS = 1_000;
 /** A client that was asked to leave and does not answer opens no more streams after so long. */
 const LAST_CALL_MS = 5_000;
 const MAX_CONTINUATIONS = 32;
-/** From the first frame of a header block to its last. */
+/** From the first frame of a header block to its last, and from the first byte of a frame to its last, except of DATA. */
 const BLOCK_LIMIT_MS = 10_000;
 /** Gaps in the numbers of streams that are remembered, to tell what was never opened from what is closed. */
 const MAX_GAPS = 128;
@@ -96,6 +96,9 @@ export class Connection implements FrameHandler {
   #blockBegan = 0;
   #blockStream = 0;
   #blockFlags = 0;
+  /** The frame that was not complete at the last tick, and at which tick it was seen first. */
+  #unfinished = 0;
+  #unfinishedSince = 0;
   #isPumping = false;
   #isLeaving = false;
   /** It leaves, and its last stream is over: it ends when the client has shown that it has read all of it. */
@@ -234,6 +237,13 @@ export class Connection implements FrameHandler {
     // Between its frames nothing else may be sent, an answer to our pings included.
     if (this.#block !== undefined && now - this.#blockBegan > BLOCK_LIMIT_MS) {
       this.#fail(ErrorCode.enhanceYourCalm, "a header block without end");
+    }
+    const { unfinished } = this.#reader;
+    if (unfinished !== this.#unfinished) {
+      this.#unfinished = unfinished;
+      this.#unfinishedSince = now;
+    } else if (unfinished !== 0 && now - this.#unfinishedSince > BLOCK_LIMIT_MS) {
+      this.#fail(ErrorCode.enhanceYourCalm, "a frame without end");
     }
     if (this.#isLeaving && this.#lastAccepted === MAX_WINDOW && now - this.#leftAt > LAST_CALL_MS) this.#lastCall();
   }

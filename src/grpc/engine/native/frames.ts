@@ -49,6 +49,7 @@ export const Setting = {
 } as const;
 
 export const FRAME_HEADER_BYTES = 9;
+const TYPE_AT = 3;
 /** What both sides take unless they say otherwise; we never do. */
 export const MAX_FRAME_BYTES = 16_384;
 export const MAX_FRAME_SIZE_LIMIT = 16_777_215;
@@ -70,6 +71,8 @@ export class FrameReader {
   /** The beginning of a frame that is not complete yet. */
   #partial: Buffer | undefined;
   #filled = 0;
+  /** Frames so far that did not come in one piece. */
+  #split = 0;
   #header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
   #stopped = false;
 
@@ -89,6 +92,7 @@ export class FrameReader {
       if (left < FRAME_HEADER_BYTES) {
         chunk.copy(this.#header, 0, at);
         this.#filled = left;
+        this.#split += 1;
         return;
       }
       const length = readLength(chunk, at);
@@ -104,6 +108,13 @@ export class FrameReader {
       this.#handle(chunk, at, end);
       at = end;
     }
+  }
+
+  /** Which frame has begun and not ended, by a number that no other one has: 0 for none, and for DATA, which may be slow. */
+  get unfinished(): number {
+    if (this.#filled === 0) return 0;
+    const isData = this.#filled > TYPE_AT && (this.#partial ?? this.#header)[TYPE_AT] === FrameType.data;
+    return isData ? 0 : this.#split;
   }
 
   /** Ignores everything from here on. */
@@ -141,18 +152,19 @@ export class FrameReader {
   #begin(chunk: Buffer, at: number, size: number): void {
     this.#partial = Buffer.allocUnsafe(size);
     this.#filled = chunk.copy(this.#partial, 0, at);
+    this.#split += 1;
   }
 
   #handle(bytes: Buffer, at: number, end: number): void {
     const streamId = bytes.readUInt32BE(at + 5) & MAX_WINDOW;
-    if (!this.#handler.onFrame(bytes[at + 3]!, bytes[at + 4]!, streamId, bytes, at + FRAME_HEADER_BYTES, end)) {
+    if (!this.#handler.onFrame(bytes[at + TYPE_AT]!, bytes[at + 4]!, streamId, bytes, at + FRAME_HEADER_BYTES, end)) {
       this.stop();
     }
   }
 
   #oversized(bytes: Buffer, at: number, length: number): void {
     this.stop();
-    this.#handler.onOversized(bytes[at + 3]!, bytes.readUInt32BE(at + 5) & MAX_WINDOW, length);
+    this.#handler.onOversized(bytes[at + TYPE_AT]!, bytes.readUInt32BE(at + 5) & MAX_WINDOW, length);
   }
 }
 
@@ -172,7 +184,7 @@ export function writeFrameHeader(
   into[at] = length >>> 16;
   into[at + 1] = (length >>> 8) & 0xff;
   into[at + 2] = length & 0xff;
-  into[at + 3] = type;
+  into[at + TYPE_AT] = type;
   into[at + 4] = flags;
   into[at + 5] = streamId >>> 24;
   into[at + 6] = (streamId >>> 16) & 0xff;

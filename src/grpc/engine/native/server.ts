@@ -17,7 +17,7 @@ import { Connection } from "./connection.ts";
 import { RequestBudget } from "./request-budget.ts";
 
 const TICK_MS = 1_000;
-/** From being accepted to the first SETTINGS, handshake of TLS included. */
+/** From being accepted to the first SETTINGS; with TLS so long for the handshake, and once more for what follows. */
 const PREFACE_LIMIT_MS = 10_000;
 /** For the one request of a call, once it has begun. */
 const REQUEST_LIMIT_MS = 60_000;

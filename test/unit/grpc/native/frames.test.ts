@@ -113,6 +113,20 @@ describe("frames", () => {
     }
   });
 
+  test("that are not complete have numbers of their own, except DATA, as soon as its type has come", () => {
+    const reader = new FrameReader(new Recorder());
+    const seen = new Set<number>();
+    for (const { type, flags, streamId, payload } of FRAMES) {
+      const bytes = frame(type, flags, streamId, payload);
+      const numbers = Array.from(bytes, (byte) => (reader.read(Buffer.of(byte)), reader.unfinished));
+      expect(numbers.pop()).toBe(0);
+      const first = numbers[0]!;
+      expect(seen.has(first) || first === 0).toBe(false);
+      seen.add(first);
+      expect(numbers).toEqual(numbers.map((_, index) => (type === 0 && index >= 3 ? 0 : first)));
+    }
+  });
+
   test("end where their handler says so", () => {
     for (let cut = 0; cut <= BYTES.length; cut++) {
       expect(read([BYTES.subarray(0, cut), BYTES.subarray(cut)], 2).frames).toEqual(FRAMES.slice(0, 2));
