@@ -22,7 +22,7 @@ import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
 import type { NatsConnection, Subscription } from "./connection.ts";
 import { resetError, resetMark } from "./consumer-reset.ts";
-import { type NatsMessage, headerValue, statusCode } from "./message.ts";
+import { type NatsMessage, digitsBetween, headerValue, statusCode } from "./message.ts";
 import { nanoseconds } from "./units.ts";
 
 /** Receives what is pulled. All are on the hot path and must not throw. */
@@ -624,10 +624,11 @@ async function pause(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** What the request asked for and JetStream did not send; Infinity, so all of it, where it does not say. */
+/** What the request asked for and JetStream did not send; Infinity, so all of it, where it says no number. */
 function unsentOf(message: NatsMessage, header: "Nats-Pending-Messages" | "Nats-Pending-Bytes"): number {
-  const value = headerValue(message, header);
-  return value === undefined ? Infinity : Number(value);
+  const value = headerValue(message, header) ?? "";
+  const number = digitsBetween(value, 0, value.length);
+  return Number.isNaN(number) ? Infinity : number;
 }
 
 /** Without a leader nobody knows the consumer well: its time of creation can be that of an edit. */

@@ -45,11 +45,12 @@ export class ScriptedNats implements AsyncDisposable {
   }
 
   /** A message to whoever subscribed to `subject`, or to a pattern ending in `*` that covers it. */
-  message(subject: string, payload: string, headers = ""): string {
+  message(subject: string, payload: string, headers = "", reply = ""): string {
     const sid = this.#sids.get(subject) ?? this.#sids.get(subject.replace(/[^.]*$/, "*"))!;
     const total = headers.length + payload.length;
-    if (headers === "") return `MSG ${subject} ${sid} ${total}\r\n${payload}\r\n`;
-    return `HMSG ${subject} ${sid} ${headers.length} ${total}\r\n${headers}${payload}\r\n`;
+    const target = `${subject} ${sid}${reply === "" ? "" : ` ${reply}`}`;
+    if (headers === "") return `MSG ${target} ${total}\r\n${payload}\r\n`;
+    return `HMSG ${target} ${headers.length} ${total}\r\n${headers}${payload}\r\n`;
   }
 
   /** Sends the pieces, each in a write of its own. */
