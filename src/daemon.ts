@@ -101,7 +101,7 @@ export async function startDaemon(config: Config, logger: Logger): Promise<Daemo
   // Watched before they are read: no change is missed.
   if (config.grpc.tls !== undefined) stack.use(renewTls(config.grpc.tls, (tls) => engine.renewTls(tls), logger));
   const engine = createEngine(EngineOfChoice, config, {
-    onError: (error) => logger.error({ err: error }, "a call failed"),
+    onError: (error) => logger.error({ err: error }, "a call or a connection failed"),
     onRefused: refusalReport(logger, metrics),
     onUnread: slowClientReport(logger, metrics),
   });

@@ -3,6 +3,7 @@
  * code that RFC 9113 names, and nobody else notices. Figures are counts, so that a busy machine does not change them.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { Server } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
@@ -1065,6 +1066,23 @@ describe("connections", () => {
         );
       })
       .toBe("served");
+  });
+
+  test("that cannot be accepted harm nobody else", async () => {
+    const servers: Server[] = [];
+    const { listen } = Server.prototype;
+    onTestFinished(() => void Object.assign(Server.prototype, { listen }));
+    Server.prototype.listen = function (this: Server, ...all: unknown[]) {
+      servers.push(this);
+      return listen.apply(this, all as Parameters<typeof listen>);
+    };
+    const { port, errors } = await start();
+    await withBystander(port, async () => {
+      // What Node does, but not for each reason on each platform.
+      const error = new Error("accept ENOBUFS");
+      expect(servers.map((server) => server.emit("error", error))).toEqual([true]);
+      expect(errors).toEqual([error]);
+    });
   });
 
   test("end with the server, whatever they are doing", async () => {

@@ -155,7 +155,7 @@ export interface EngineOptions {
   readonly keepaliveTimeoutMs: number;
   /** Connections are asked to leave after this time, and end when their calls have; 0 is never. */
   readonly maxConnectionAgeMs: number;
-  /** Hears of what a handler threw; the client only learns that the server failed. */
+  /** Hears of what a handler threw, while the client only learns that the server failed; and of failures to accept one. */
   readonly onError?: (error: unknown) => void;
   /**
    * Hears of each call that the engine refuses, and returns the status for its client, of the same code: it may know

@@ -70,6 +70,8 @@ export class NativeEngine implements Engine {
     this.#server.once("error", reject);
     this.#server.listen({ host, port }, () => {
       this.#server.removeListener("error", reject);
+      // Connections that cannot be accepted, which Linux never tells: nobody to listen would end the process.
+      this.#server.on("error", (error) => this.#services.onError(error));
       this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
       resolve((this.#server.address() as AddressInfo).port);
     });
