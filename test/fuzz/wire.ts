@@ -83,6 +83,8 @@ export class Wire extends Duplex {
   #streamCredit = new Map<number, number>();
   #isInBlock = false;
   #hasCalls = false;
+  /** That the last GOAWAY named. */
+  #lastStream = MAX_WINDOW;
 
   constructor() {
     super({ highWaterMark: 65_536 });
@@ -177,6 +179,9 @@ export class Wire extends Duplex {
       if ((flags & 1) !== 0) this.pingsAnswered += 1;
       this.#connectionText += (flags & 1) === 0 ? "P" : "p";
     } else if (type === Type.goaway) {
+      const last = bytes.readUInt32BE(start);
+      check(last <= this.#lastStream, `GOAWAY with stream ${last} after ${this.#lastStream}`);
+      this.#lastStream = last;
       const code = bytes.readUInt32BE(start + 4);
       this.ending = CODES[code];
       check(this.ending !== undefined && this.ending !== "INTERNAL_ERROR", `GOAWAY with code ${code}`);

@@ -1167,6 +1167,22 @@ describe("connections that leave", () => {
     await peer.closed;
   });
 
+  test("and end before their time name no later stream than they did before", async () => {
+    const { engine, port, held } = await start();
+    const peer = await opened(port, false);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    void engine.drain();
+    await answerPing(peer);
+    await peer.find(({ type, payload }) => type === Type.goaway && payload.readUInt32BE(0) === 1);
+    peer.send(call(3, "/test/Hold"), data(0, NOTHING));
+    expect(await peer.ending()).toBe("PROTOCOL_ERROR");
+    const named = peer.received
+      .filter(({ type }) => type === Type.goaway)
+      .map(({ payload }) => payload.readUInt32BE(0));
+    expect(named).toEqual([MAX_WINDOW, 1, 1]);
+  });
+
   test("and whose client does not say that it has all, end by keepalive", async () => {
     const { engine, port, held } = await start({ keepaliveTimeoutMs: 100 });
     const peer = await opened(port, false);

@@ -603,7 +603,8 @@ export class Connection implements FrameHandler {
   /** Against the connection: it ends. Always false. */
   #fail(code: ErrorCode, text: string): false {
     if (this.#isClosed) return false;
-    this.#goaway(this.#lastStreamId, code, text);
+    // Never more than was said before (section 6.8).
+    this.#goaway(Math.min(this.#lastStreamId, this.#lastAccepted), code, text);
     this.#close();
     return false;
   }
