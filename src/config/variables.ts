@@ -246,7 +246,7 @@ export const TABLE = [
     max: "64GiB",
     default: "256MiB",
     description:
-      "responses that clients have not read yet, over all calls; beyond it those that do not read are cut off",
+      "unread responses, over all calls: beyond that, who does not read is cut off; as much again of requests",
   },
   {
     name: "GRPC_KEEPALIVE_TIME",

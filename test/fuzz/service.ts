@@ -37,7 +37,6 @@ export class Service {
       maxMetadataBytes: MAX_METADATA_BYTES,
       requestLimitMs: 60_000,
       unread: this.unread,
-      requests: this.requests,
       onError: (error) => {
         if (!(error instanceof Deliberate)) this.errors.push(error);
       },
@@ -47,12 +46,14 @@ export class Service {
   }
 
   connect(wire: Wire): Connection {
-    return new Connection(wire.socket, undefined, {
+    const share = this.requests.open(() => connection.openStreams.filter((stream) => stream instanceof Call));
+    const connection = new Connection(wire.socket, undefined, {
       maxConcurrentStreams: MAX_STREAMS,
       maxHeaderBytes: MAX_METADATA_BYTES,
-      newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services),
-      onClosed: () => undefined,
+      newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services, share),
+      onClosed: () => this.requests.close(share),
     });
+    return connection;
   }
 
   /** Goes on with what handlers have put off. */

@@ -16,6 +16,7 @@ import {
   DEFAULT_WINDOW,
   END_HEADERS,
   END_STREAM,
+  type Frame,
   Http2Peer,
   INITIAL_WINDOW,
   MAX_WINDOW,
@@ -36,6 +37,7 @@ import {
   unary,
   windowUpdate,
 } from "../support/http2-peer.ts";
+import { type AttackLimits, type Served, underAttack } from "../support/attack.ts";
 import { collectGarbage, heldBytes } from "../support/memory.ts";
 
 const KIB = 1024;
@@ -101,27 +103,16 @@ async function attacker(port: number, ...values: readonly (readonly [number, num
   return peer;
 }
 
-/** A client that was there before the attack, and calls until the test ends: none of its calls may fail. */
-async function bystander(port: number): Promise<() => Promise<void>> {
-  const peer = await attacker(port);
-  let next = 1;
-  return async () => {
-    const streamId = next;
-    next += 2;
-    const request = Buffer.from(`call ${streamId}`);
-    peer.send(unary(streamId, "/test/Echo", request));
-    const answer = await peer.find(({ type, streamId: on }) => type === Type.data && on === streamId);
-    expect(answer.payload).toEqual(message(request));
-    await peer.endOf(streamId);
-  };
-}
+/** Clients that attack are in this process as well, and keep what came for them. */
+const MEMORY: AttackLimits = { bytes: 16 * MIB };
 
-/** The same before and after an attack. */
-async function withBystander(port: number, attack: () => Promise<void>): Promise<void> {
-  const callOnce = await bystander(port);
-  await callOnce();
-  await attack();
-  await callOnce();
+/** Others call all the time, and the attack stays within its limits. */
+async function withBystander(
+  port: number,
+  attack: (served: Served) => Promise<void>,
+  limits?: AttackLimits,
+): Promise<void> {
+  await underAttack(async () => attacker(port), attack, limits);
 }
 
 /** For waits by the thousand, of which nothing is to stay in memory. */
@@ -204,26 +195,36 @@ describe("floods of what leads to nothing end the connection after a bounded num
     ["messages of a few bytes that unpack to more than allowed", 50, (i) => bombTooLarge(2 * i + 5)],
   ] as readonly (readonly [string, number, (index: number) => Buffer])[])("%s", async ([, cost, next]) => {
     const { port, held } = await start();
-    await withBystander(port, async () => {
-      const peer = await attacker(port);
-      peer.send(call(1, "/test/Hold"), frame(Type.headers, END_HEADERS, 3, PACKED_CALL));
-      const sent = await peer.flood(FLOOD_LIMIT / cost, next);
-      expect(sent).toBeLessThan(FLOOD_LIMIT / cost);
-      expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
-      expect(held.length).toBeLessThan(FLOOD_LIMIT / 10);
-      expect(held.every((opened) => opened.cancelled)).toBe(true);
-    });
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port);
+        peer.send(call(1, "/test/Hold"), frame(Type.headers, END_HEADERS, 3, PACKED_CALL));
+        const sent = await peer.flood(FLOOD_LIMIT / cost, next, served);
+        expect(sent).toBeLessThan(FLOOD_LIMIT / cost);
+        expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+        expect(held.length).toBeLessThan(FLOOD_LIMIT / 10);
+        expect(held.every((opened) => opened.cancelled)).toBe(true);
+      },
+      MEMORY,
+    );
   });
 
   test("one byte of window at a time, of a response that waits for it", async () => {
     const { port, held } = await start();
-    const peer = await attacker(port, [INITIAL_WINDOW, 1 << 20]);
-    for (let i = 0; i < 100; i++) peer.send(call(2 * i + 1, "/test/Hold"));
-    await expect.poll(() => held.length).toBe(100);
-    for (const opened of held) opened.send(Buffer.alloc(200 * KIB));
-    const sent = await peer.flood(FLOOD_LIMIT, () => windowUpdate(0, 1));
-    expect(sent).toBeLessThan(FLOOD_LIMIT);
-    expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port, [INITIAL_WINDOW, 1 << 20]);
+        for (let i = 0; i < 100; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+        await expect.poll(() => held.length).toBe(100);
+        for (const opened of held) opened.send(Buffer.alloc(200 * KIB));
+        const sent = await peer.flood(FLOOD_LIMIT, () => windowUpdate(0, 1), served);
+        expect(sent).toBeLessThan(FLOOD_LIMIT);
+        expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+      },
+      { bytes: 48 * MIB },
+    );
   });
 
   test.for([
@@ -242,12 +243,18 @@ describe("floods of what leads to nothing end the connection after a bounded num
 
   test("SETTINGS that move the windows of a thousand streams cost as much as they do", async () => {
     const { port, held } = await start();
-    const peer = await attacker(port);
-    for (let i = 0; i < 1000; i++) peer.send(call(2 * i + 1, "/test/Hold"));
-    await expect.poll(() => held.length).toBe(1000);
-    const sent = await peer.flood(PATIENCE, (i) => settings([INITIAL_WINDOW, 1000 + (i % 2)]));
-    expect(sent).toBeLessThan(PATIENCE / 4);
-    expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port);
+        for (let i = 0; i < 1000; i++) peer.send(call(2 * i + 1, "/test/Hold"));
+        await expect.poll(() => held.length).toBe(1000);
+        const sent = await peer.flood(PATIENCE, (i) => settings([INITIAL_WINDOW, 1000 + (i % 2)]), served);
+        expect(sent).toBeLessThan(PATIENCE / 4);
+        expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
+      },
+      MEMORY,
+    );
   });
 
   test("SETTINGS full of initial windows move those of ten thousand streams once, to the last one", async () => {
@@ -574,6 +581,11 @@ function plainBlock(path: string, ...more: readonly (readonly [name: string, val
   return Buffer.concat(fields.map(([name, value]) => field(name, value)));
 }
 
+/** The answer to a call that had to make room, or found none. */
+function isOverloaded({ type, payload }: Frame): boolean {
+  return type === Type.headers && (payload.includes(field("grpc-status", "8")) || payload.includes("415"));
+}
+
 describe("requests that are not finished", () => {
   test("count against a budget, also when only the end of the call is missing", async () => {
     const { port } = await start({ maxUnreadBytes: 8 * MIB });
@@ -651,6 +663,87 @@ describe("requests that are not finished", () => {
     other.send(frame(Type.headers, END_HEADERS, 1, block));
     const before = held.length;
     await expect.poll(() => held.length).toBe(before + 1);
+  });
+
+  const part = message(Buffer.alloc(100)).subarray(0, 6);
+  const large = field("x-large", "x".repeat(3900), 0x40);
+
+  /** The first one costs its client 4 KB, each further one a byte, as it has the field in its table. */
+  function withLargeField(id: number): Buffer {
+    const known = id === 1 ? large : Buffer.of(0x80 | 62);
+    return frame(Type.headers, END_HEADERS, id, Buffer.concat([callBlock("/test/Hold"), known]));
+  }
+
+  test.for([
+    ["calls without a request", (id) => call(id, "/test/Echo")],
+    ["requests that only lack their end", (id) => Buffer.concat([call(id, "/test/Echo"), data(id, message(part))])],
+    ["parts of requests", (id) => Buffer.concat([call(id, "/test/Echo"), data(id, part)])],
+    ["streams with a part of a message", (id) => Buffer.concat([call(id, "/test/Hold"), data(id, part)])],
+    ["streams with much metadata", withLargeField],
+    [
+      "messages for a handler that does not take them",
+      (id) => Buffer.concat([call(id, "/test/Busy"), data(id, Buffer.concat(Array.from({ length: 8 }, () => part)))]),
+    ],
+    ["requests that are no gRPC", (id) => frame(Type.headers, END_HEADERS, id, plainBlock("/upload"))],
+  ] as readonly (readonly [string, (id: number) => Buffer])[])(
+    "of one client use up what all may have, and everybody else is served: %s",
+    async ([, next]) => {
+      const maxUnreadBytes = MIB;
+      const { engine, port, held } = await start({ maxUnreadBytes });
+      engine.handle("/test/Busy", { kind: "bidi", handle: (opened) => opened.pause() });
+      // Somebody has been served all along, and sends a request in pieces meanwhile.
+      const other = await attacker(port);
+      other.send(
+        call(1, "/test/Hold"),
+        call(3, "/test/Echo"),
+        data(3, message(Buffer.alloc(10_000)).subarray(0, 5000)),
+      );
+      await other.roundTrip();
+      await withBystander(
+        port,
+        async (served) => {
+          const peers = [await attacker(port), await attacker(port)];
+          for (let id = 1; id < 3000; id += 2) {
+            for (const peer of peers) peer.send(next(id));
+            if (id % 100 !== 1) continue;
+            await Promise.all(peers.map(async (peer) => peer.roundTrip()));
+            await served();
+          }
+          for (const peer of peers) expect(peer.received.filter(isOverloaded).length).toBeGreaterThan(500);
+          const newcomer = await attacker(port);
+          newcomer.send(unary(1, "/test/Echo", Buffer.alloc(10_000)));
+          expect((await newcomer.endOf(1)).payload.includes(field("grpc-status", "0"))).toBe(true);
+        },
+        MEMORY,
+      );
+      other.send(data(3, message(Buffer.alloc(10_000)).subarray(5000), END_STREAM));
+      expect((await other.endOf(3)).payload.includes(field("grpc-status", "0"))).toBe(true);
+      expect(held[0]!.cancelled).toBe(false);
+    },
+  );
+
+  test("of streams end after a time limit for each message", async () => {
+    const { port, held } = await start({}, 50);
+    const peer = await attacker(port);
+    const whole = message(Buffer.alloc(100));
+    for (const id of [1, 3, 5]) peer.send(call(id, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(3);
+    const received: number[] = [];
+    const [inTime, paused] = held as [EngineCall, EngineCall];
+    inTime.onMessage = ({ length }) => void received.push(length);
+    paused.pause();
+    peer.send(data(1, whole.subarray(0, 50)), data(3, whole.subarray(0, 50)));
+    await peer.roundTrip();
+    peer.send(data(1, whole.subarray(50)));
+    await peer.roundTrip();
+    peer.send(data(5, whole.subarray(0, 50)));
+    // It began last, so the time of the others has passed as well.
+    expect((await peer.endOf(5)).payload.toString("latin1")).toContain("a message took too long to arrive");
+    expect(received).toEqual([100]);
+    expect(held.map(({ cancelled }) => cancelled)).toEqual([false, false, true]);
+    paused.resume();
+    expect((await peer.endOf(3)).payload.toString("latin1")).toContain("a message took too long to arrive");
+    expect(inTime.cancelled).toBe(false);
   });
 
   test.for([
@@ -1042,9 +1135,6 @@ describe("connections", () => {
     }
     for (const peer of peers) peer.send(unary(1, "/test/Echo", Buffer.of(1)));
     await Promise.all(peers.map(async (peer) => peer.endOf(1)));
-    await (
-      await bystander(port)
-    )();
     for (const peer of peers) peer.destroy();
     await Promise.all(peers.map(async ({ closed }) => closed));
   });

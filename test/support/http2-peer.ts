@@ -293,14 +293,14 @@ export class Http2Peer {
 
   /**
    * Sends what `next` makes, again and again, as fast as it is taken, until the server ends the connection; returns how
-   * many times. Gives up at `limit`.
+   * many times. Gives up at `limit`. `between` is waited for every few hundred times.
    */
-  async flood(limit: number, next: (index: number) => Buffer): Promise<number> {
+  async flood(limit: number, next: (index: number) => Buffer, between: () => Promise<void> = turn): Promise<number> {
     for (let sent = 0; sent < limit;) {
       const batch = Array.from({ length: Math.min(FLOOD_BATCH, limit - sent) }, (_, index) => next(sent + index));
       sent += batch.length;
       if (!this.socket.write(Buffer.concat(batch))) await Promise.race([once(this.socket, "drain"), this.closed]);
-      await new Promise(setImmediate);
+      await between();
       if (this.#isClosed || (this.goaway ?? "NO_ERROR") !== "NO_ERROR") return sent;
     }
     return limit;
@@ -323,6 +323,10 @@ export class Http2Peer {
     this.#wake.resolve();
     this.#wake = Promise.withResolvers();
   }
+}
+
+async function turn(): Promise<void> {
+  await new Promise(setImmediate);
 }
 
 let marks = 0;

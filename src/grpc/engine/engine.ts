@@ -18,10 +18,10 @@ export const REFUSAL_CODES = {
   malformed: 13,
   message_too_large: 8,
   metadata_too_large: 8,
-  /** The budget of requests that are not finished, or wait for their handler, is used up. */
+  /** The budget of requests that are not finished, or wait for their handler, is used up, and the client has its share. */
   overloaded: 8,
   deadline: 4,
-  /** The client had no deadline, or a distant one, and took too long to send its request. */
+  /** The client had no deadline, or a distant one, and took too long to send its request, or a message of a stream. */
   too_slow: 4,
 } as const;
 

@@ -27,7 +27,7 @@ import { DEFAULT_WINDOW, ErrorCode } from "./frames.ts";
 import type { HeaderList } from "./header-list.ts";
 import { type HeaderField, encodeField } from "./hpack.ts";
 import { Framing, PREFIX_BYTES } from "./output.ts";
-import type { RequestBudget } from "./request-budget.ts";
+import type { RequestHolder, RequestShare } from "./request-budget.ts";
 import { ACCEPT_ENCODING, RESPONSE_HEADERS, encodeHttpHeaders, encodeTrailers } from "./status.ts";
 import { Stream } from "./stream.ts";
 import { parseTimeout } from "./timeout.ts";
@@ -37,10 +37,9 @@ export interface CallServices {
   readonly handlers: ReadonlyMap<string, EngineHandler>;
   readonly maxReceiveMessageBytes: number;
   readonly maxMetadataBytes: number;
-  /** How long a client may take to send the one request of a call. */
+  /** How long a client may take to send the one request of a call, or a message of a stream once it has begun. */
   readonly requestLimitMs: number;
   readonly unread: UnreadBudget;
-  readonly requests: RequestBudget;
   readonly onError: (error: unknown) => void;
   readonly onRefused: EngineOptions["onRefused"];
   readonly onUnread: EngineOptions["onUnread"];
@@ -49,11 +48,13 @@ export interface CallServices {
 const INTERNAL = 13;
 /** Beyond so many bytes that wait to be sent, `send` says no. */
 const HIGH_WATER_BYTES = 256 * 1024;
-const MIN_PART_BYTES = 16 * 1024;
+const MIN_PART_BYTES = 256;
 /** Node's timers do not go further. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** What a message that waits costs beside its bytes. */
 const MESSAGE_BYTES = 256;
+/** What an open call costs beside its metadata. */
+const CALL_BYTES = 1024;
 /** Text, and repetitive messages, are compressed to this part at the most. */
 const HARMLESS_RATIO = 50;
 /** To unpack so much takes as long as a frame that leads to nothing. */
@@ -70,7 +71,7 @@ const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
 
 /** A call that a client makes. */
-export class Call extends Stream implements EngineCall, RequestMetadata, Holder {
+export class Call extends Stream implements EngineCall, RequestMetadata, Holder, RequestHolder {
   path = "";
   deadlineMs: number | undefined;
   cancelled = false;
@@ -79,15 +80,17 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   onMessage: ((message: Uint8Array) => void) | undefined;
   onHalfClose: (() => void) | undefined;
   unreadBytes = 0;
+  /** Bytes of metadata and of requests that count against the budget, and those of them that are not complete. */
+  heldBytes = 0;
+  unfinishedBytes = 0;
   readonly #services: CallServices;
+  readonly #share: RequestShare;
   #fields: readonly HeaderField[] = [];
   #handler: EngineHandler | undefined;
   #headers: Uint8Array = RESPONSE_HEADERS;
   #timer: NodeJS.Timeout | undefined;
   #unpackWith: Unpack | undefined;
   #isUnread = false;
-  /** Bytes of metadata and of requests that count against the budget. */
-  #heldBytes = 0;
   /** The request is no gRPC. */
   #isHttp = false;
   #isHandled = false;
@@ -104,11 +107,15 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   /** The beginning of a message that is not complete. */
   #part: Buffer | undefined;
   #partBytes = 0;
+  /** When it began, on the monotonic clock, and what looks whether it takes too long. */
+  #partBegan = 0;
+  #partTimer: NodeJS.Timeout | undefined;
   #isOverHighWater = false;
 
-  constructor(connection: Connection, id: number, sendWindow: number, services: CallServices) {
+  constructor(connection: Connection, id: number, sendWindow: number, services: CallServices, share: RequestShare) {
     super(connection, id, sendWindow);
     this.#services = services;
+    this.#share = share;
   }
 
   get metadata(): RequestMetadata {
@@ -173,10 +180,11 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#isPaused = false;
     while (!this.#isPaused && this.#waiting.length > 0) {
       const message = this.#waiting.shift()!;
-      this.#release(message.length + MESSAGE_BYTES);
+      this.#count(-(message.length + MESSAGE_BYTES), 0);
       this.#guard(() => this.onMessage?.(message));
     }
     if (this.#isPaused || this.#isEnded) return;
+    this.#partBegan = performance.now();
     this.#growWindow(this.#missing);
     if (this.#isHalfClosed) this.#halfClose();
   }
@@ -197,12 +205,13 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       // Answered at its end: clients such as curl take an error before it for a reason to send no more of it.
       this.#isHttp = true;
       this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
-      this.connection.tellReadOver(this);
+      if (this.#hold(CALL_BYTES + headers.bytes)) this.connection.tellReadOver(this);
     } else {
       this.#handler = this.#services.handlers.get(this.path);
       if (this.#handler === undefined) this.#refuse("unknown_method", `the server has no method ${quote(this.path)}`);
-      else if (!this.#hold(headers.bytes)) this.#refuse("overloaded", "the server holds too many calls");
-      else if (this.#readDeadline() && this.#readEncoding()) this.#begin(this.#handler);
+      else if (this.#hold(CALL_BYTES + headers.bytes, this.#handler.kind !== "bidi")) {
+        if (this.#readDeadline() && this.#readEncoding()) this.#begin(this.#handler);
+      }
     }
   }
 
@@ -265,6 +274,17 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     });
   }
 
+  // What the budget of requests asks.
+
+  makeRoom(): void {
+    if (this.#isHttp) this.#respondHttp();
+    else
+      this.#refuse(
+        "overloaded",
+        `the server holds too many ${this.unfinishedBytes > 0 ? "unfinished requests" : "calls"}`,
+      );
+  }
+
   // The request.
 
   #begin(handler: EngineHandler): void {
@@ -292,6 +312,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#part = NOTHING;
     this.#partBytes = 0;
     this.#appendPart(bytes, start, end, size);
+    if (this.#handler!.kind === "bidi") this.#watchPart();
     if (size !== Infinity && !this.#isPaused) this.#growWindow(size - have);
   }
 
@@ -314,7 +335,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     }
     const whole = this.#part!;
     this.#part = undefined;
-    this.#release(whole.length);
+    this.#count(-whole.length, -whole.length);
     this.#received(whole, 0, size);
     return stop;
   }
@@ -330,16 +351,32 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     const needed = this.#partBytes + end - start;
     if (needed > this.#part!.length) {
       const capacity = Math.min(size, Math.max(MIN_PART_BYTES, 2 * needed));
-      if (!this.#hold(capacity - this.#part!.length)) {
-        this.#refuse("overloaded", "the server holds too many unfinished requests");
-        return;
-      }
-      const larger = Buffer.allocUnsafe(capacity);
+      if (!this.#hold(capacity - this.#part!.length)) return;
+      // Not of the pool: a part of it would keep all of it.
+      const larger = Buffer.allocUnsafeSlow(capacity);
       this.#part!.copy(larger, 0, 0, this.#partBytes);
       this.#part = larger;
     }
     bytes.copy(this.#part!, this.#partBytes, start, end);
     this.#partBytes = needed;
+  }
+
+  /** A message that has begun comes to its end in time. One timer for many, as most are there soon. */
+  #watchPart(): void {
+    this.#partBegan = this.connection.lastHeard;
+    if (this.#partTimer === undefined && !this.#isEnded) this.#lookAtPartIn(this.#services.requestLimitMs);
+  }
+
+  #lookAtPartIn(ms: number): void {
+    this.#partTimer = setTimeout(() => {
+      this.#partTimer = undefined;
+      if (this.#part === undefined) return;
+      const limit = this.#services.requestLimitMs;
+      // Paused, it is not the client who takes long.
+      const left = this.#isPaused ? limit : this.#partBegan + limit - performance.now();
+      if (left > 0) this.#lookAtPartIn(Math.ceil(left));
+      else this.#refuse("too_slow", "a message took too long to arrive");
+    }, ms);
   }
 
   /** A whole message with its prefix. */
@@ -363,9 +400,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
 
   /** Whether there is room for a message that waits for its handler. */
   #keep(message: Buffer): boolean {
-    const isKept = this.#hold(message.length + MESSAGE_BYTES);
-    if (!isKept) this.#refuse("overloaded", "the server holds too many unread requests");
-    return isKept;
+    return this.#hold(message.length + MESSAGE_BYTES, !this.#isHandled);
   }
 
   #awaitHalfClose(message: Buffer): void {
@@ -383,15 +418,16 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
     this.#startTimer(Math.min(limit, this.deadlineMs ?? Infinity));
   }
 
-  #hold(bytes: number): boolean {
-    if (!this.#services.requests.hold(bytes)) return false;
-    this.#heldBytes += bytes;
-    return true;
+  /** False where there was no room: the call is over. */
+  #hold(bytes: number, isUnfinished = true): boolean {
+    this.#count(bytes, isUnfinished ? bytes : 0);
+    return !this.#isEnded;
   }
 
-  #release(bytes: number): void {
-    this.#services.requests.release(bytes);
-    this.#heldBytes -= bytes;
+  #count(bytes: number, unfinished: number): void {
+    this.heldBytes += bytes;
+    this.unfinishedBytes += unfinished;
+    this.#share.count(this, bytes, unfinished);
   }
 
   #unpack(flag: number, bytes: Buffer, start: number, end: number): Buffer | undefined {
@@ -432,7 +468,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
       return;
     }
     this.#request = undefined;
-    this.#release(request.length + MESSAGE_BYTES);
+    this.#count(-(request.length + MESSAGE_BYTES), -this.unfinishedBytes);
     if (this.#isSlow) clearTimeout(this.#timer);
     if (handler.kind === "server_streaming") this.#startTimer(this.deadlineMs);
     this.#isHandled = true;
@@ -550,7 +586,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder 
   #over(): void {
     this.#isEnded = true;
     clearTimeout(this.#timer);
-    this.#release(this.#heldBytes);
+    clearTimeout(this.#partTimer);
+    this.#count(-this.heldBytes, -this.unfinishedBytes);
     this.#part = undefined;
     this.#waiting = [];
     this.#request = undefined;

@@ -131,6 +131,11 @@ export class Connection implements FrameHandler {
     return this.#streams.size;
   }
 
+  /** The oldest first. */
+  get openStreams(): Stream[] {
+    return this.#streams.values();
+  }
+
   get isEstablished(): boolean {
     return this.#hasSettings;
   }

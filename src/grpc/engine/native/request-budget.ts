@@ -1,7 +1,35 @@
-/** How much of requests the server holds that are not complete, or wait for their handler, over all calls. */
+/**
+ * How much of requests the server holds: metadata of open calls, messages that are not complete, and those that wait for
+ * their handler. When the limit is reached, a connection that holds at least half of an equal share gets nothing more: the
+ * call that asks for it ends. For one that holds less there is always room: others with more than that make it, the
+ * largest first, of what is not finished the oldest, and then of what is served the newest. So whoever holds little is
+ * served while others hoard.
+ *
+ * Hot path: a few additions for each call that begins, has its request, or ends.
+ */
+
+/** What a call, or all calls of a connection, hold. */
+interface Held {
+  readonly heldBytes: number;
+  /** Of these, what is of requests that are not complete. */
+  readonly unfinishedBytes: number;
+}
+
+/** A call that may have to make room. */
+export interface RequestHolder extends Held {
+  /** Lets go of everything at once. */
+  makeRoom(): void;
+}
+
+/** Part of the limit that is made free at a time, as to look for who has to go takes time. */
+const ROOM = 1 / 16;
+
+/** The sum over all connections. */
 export class RequestBudget {
   readonly #limit: number;
+  readonly #shares = new Set<RequestShare>();
   #bytes = 0;
+  #isMakingRoom = false;
 
   constructor(limit: number) {
     this.#limit = limit;
@@ -12,14 +40,72 @@ export class RequestBudget {
     return this.#bytes;
   }
 
-  /** False where there is no room: then nothing is counted. */
-  hold(bytes: number): boolean {
-    if (this.#bytes + bytes > this.#limit) return false;
-    this.#bytes += bytes;
-    return true;
+  /** For a connection; `calls` are those that it has open, the oldest first. */
+  open(calls: () => RequestHolder[]): RequestShare {
+    const share = new RequestShare(this, calls);
+    this.#shares.add(share);
+    return share;
   }
 
-  release(bytes: number): void {
-    this.#bytes -= bytes;
+  /** The connection is gone, and its calls with it. */
+  close(share: RequestShare): void {
+    this.#shares.delete(share);
+  }
+
+  /** For shares alone. */
+  count(share: RequestShare, call: RequestHolder, bytes: number): void {
+    this.#bytes += bytes;
+    if (bytes > 0 && this.#bytes > this.#limit) this.#makeRoom(share, call);
+  }
+
+  #makeRoom(share: RequestShare, call: RequestHolder): void {
+    // Calls that end may tell others, which then take something.
+    if (this.#isMakingRoom) return;
+    this.#isMakingRoom = true;
+    const holding = [...this.#shares].filter(({ heldBytes }) => heldBytes > 0);
+    const little = this.#bytes / holding.length / 2;
+    if (share.heldBytes >= little) {
+      call.makeRoom();
+    } else {
+      const large = holding.filter(({ heldBytes }) => heldBytes >= little);
+      this.#halve(large, ({ unfinishedBytes }) => unfinishedBytes, false);
+      this.#halve(large, ({ heldBytes }) => heldBytes, true);
+    }
+    this.#isMakingRoom = false;
+  }
+
+  /** Until there is room; both rounds together free more than that. */
+  #halve(shares: RequestShare[], bytesOf: (held: Held) => number, isNewestFirst: boolean): void {
+    const enough = this.#limit * (1 - ROOM);
+    shares.sort((a, b) => bytesOf(b) - bytesOf(a));
+    for (const share of shares) {
+      if (this.#bytes <= enough) return;
+      const half = bytesOf(share) / 2;
+      const calls = share.calls().filter((call) => bytesOf(call) > 0);
+      for (const call of isNewestFirst ? calls.reverse() : calls) {
+        if (this.#bytes <= enough || bytesOf(share) <= half) break;
+        call.makeRoom();
+      }
+    }
+  }
+}
+
+/** What one connection holds of the budget. */
+export class RequestShare implements Held {
+  readonly #budget: RequestBudget;
+  readonly calls: () => RequestHolder[];
+  heldBytes = 0;
+  unfinishedBytes = 0;
+
+  constructor(budget: RequestBudget, calls: () => RequestHolder[]) {
+    this.#budget = budget;
+    this.calls = calls;
+  }
+
+  /** The call holds so much more, or less. Calls, this one included, may end before this returns. */
+  count(call: RequestHolder, bytes: number, unfinished: number): void {
+    this.heldBytes += bytes;
+    this.unfinishedBytes += unfinished;
+    this.#budget.count(this, call, bytes);
   }
 }

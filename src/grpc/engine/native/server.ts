@@ -19,7 +19,7 @@ import { RequestBudget } from "./request-budget.ts";
 const TICK_MS = 1_000;
 /** From being accepted to the first SETTINGS; with TLS so long for the handshake, and once more for what follows. */
 const PREFACE_LIMIT_MS = 10_000;
-/** For the one request of a call, once it has begun. */
+/** For the one request of a call, or a message of a stream, once it has begun. */
 const REQUEST_LIMIT_MS = 60_000;
 /** So that connections that began together do not end together. */
 const AGE_SPREAD = 0.1;
@@ -33,21 +33,22 @@ export class NativeEngine implements Engine {
   readonly #sockets = new Set<Socket>();
   readonly #services: CallServices;
   readonly #unread: UnreadBudget;
+  readonly #requests: RequestBudget;
   #timer: NodeJS.Timeout | undefined;
   #isDraining = false;
   #drained = Promise.withResolvers<void>();
 
-  /** `requestLimitMs`: how long a client may take to send the one request of a call. */
+  /** `requestLimitMs`: how long a client may take to send the one request of a call, or a message of a stream. */
   constructor(options: EngineOptions, requestLimitMs: number = REQUEST_LIMIT_MS) {
     this.#options = options;
     this.#unread = new UnreadBudget(options.maxUnreadBytes);
+    this.#requests = new RequestBudget(options.maxUnreadBytes);
     this.#services = {
       handlers: this.#handlers,
       maxReceiveMessageBytes: options.maxReceiveMessageBytes,
       maxMetadataBytes: options.maxMetadataBytes,
       requestLimitMs,
       unread: this.#unread,
-      requests: new RequestBudget(options.maxUnreadBytes),
       onError: (error) => options.onError?.(error),
       onRefused: options.onRefused,
       onUnread: options.onUnread,
@@ -135,11 +136,15 @@ export class NativeEngine implements Engine {
       socket.destroy();
       return;
     }
+    const share = this.#requests.open(() => connection.openStreams.filter((stream) => stream instanceof Call));
     const connection = new Connection(socket, certificate, {
       maxConcurrentStreams: this.#options.maxConcurrentStreams,
       maxHeaderBytes: this.#options.maxMetadataBytes,
-      newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services),
-      onClosed: (closed) => this.#closed(closed),
+      newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services, share),
+      onClosed: (closed) => {
+        this.#requests.close(share);
+        this.#closed(closed);
+      },
     });
     const { maxConnectionAgeMs: age } = this.#options;
     const leavesAt = age > 0 ? performance.now() + age * (1 + AGE_SPREAD * (2 * Math.random() - 1)) : Infinity;
