@@ -114,6 +114,7 @@ export class DeadLetterWriter {
       payload: event.payload,
       deadlineMs,
       repeatable: true,
+      isPatient: true,
     };
     this.#dependencies.publisher.publish(message, { onStored: resolve, onFailed: reject });
     return promise;

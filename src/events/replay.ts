@@ -163,7 +163,7 @@ export class Replay {
   async #store(subject: string, headers: string, payload: Uint8Array, call: ApiCall): Promise<PublishAck> {
     const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
     this.#dependencies.publisher.publish(
-      { subject, headers, payload, deadlineMs: deadlineOf(call), repeatable: true },
+      { subject, headers, payload, deadlineMs: deadlineOf(call), repeatable: true, isPatient: true },
       { onStored: resolve, onFailed: reject },
     );
     return promise;

@@ -24,6 +24,8 @@ export interface OutgoingMessage {
   readonly deadlineMs: number;
   /** Storing it twice cannot happen: it has a message id. */
   readonly repeatable: boolean;
+  /** It waits its turn also where too many do: there is a bound on how many of these there are. */
+  readonly isPatient?: boolean;
 }
 
 /** What JetStream says of a stored message. */
@@ -186,7 +188,7 @@ class Publish implements Limited, ReplyHandler, LaneMember {
     this.message = message;
     this.listener = listener;
     this.lane = lane;
-    this.isPatient = lane !== undefined;
+    this.isPatient = lane !== undefined || message.isPatient === true;
     this.bytes = message.headers.length + message.payload.length;
   }
 

@@ -149,6 +149,17 @@ describe("a replay", () => {
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
   });
 
+  test("waits its turn where too many publish, and no letter fails for it", async ({ nats, client, natsClient }) => {
+    const env = { NATS_PUBLISH_ASYNC_MAX_PENDING: "1", PUBLISH_QUEUE_LIMIT: "0" };
+    await using busy = await openDeadLetters(nats.url, env);
+    const streams = [await createStream(client), await createStream(client), await createStream(client)];
+    const ids = Array.from({ length: 20 }, (_, n) => BigInt(n + 1));
+    for (const stream of streams) await writeLetters(natsClient, stream, ids);
+    const replays = streams.map(async (stream) => busy.letters.replay(stream, "c", "all", {}, CALL));
+    const all = { done: ids.length, missing: [] };
+    expect(await Promise.all(replays)).toEqual([all, all, all]);
+  });
+
   test("ends when it is told to", async ({ client, natsClient, letters }) => {
     const stream = await createStream(client);
     await writeLetters(natsClient, stream, [5n, 3n, 9n]);

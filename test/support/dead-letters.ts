@@ -8,9 +8,12 @@ import { Publisher } from "../../src/nats/publish.ts";
 
 const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
-/** {@link DeadLetters} on a connection of their own. Disposing closes it. */
-export async function openDeadLetters(natsUrl: string): Promise<{ letters: DeadLetters } & AsyncDisposable> {
-  const { nats } = readConfig({ NATS_URL: natsUrl });
+/** {@link DeadLetters} on a connection of their own, with the limits that `env` gives. Disposing closes it. */
+export async function openDeadLetters(
+  natsUrl: string,
+  env: Record<string, string> = {},
+): Promise<{ letters: DeadLetters } & AsyncDisposable> {
+  const { nats } = readConfig({ NATS_URL: natsUrl, ...env });
   const { connectionName: name, inboxPrefix, requestTimeoutMs } = nats;
   const connection = await NatsConnection.open({ servers: [natsUrl], name, inboxPrefix, requestTimeoutMs }, SILENT);
   const api = new JetStreamApi(connection, nats.management);

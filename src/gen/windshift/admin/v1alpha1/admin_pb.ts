@@ -2035,12 +2035,13 @@ export const AdminService: GenService<{
    * sums up.
    *
    * One that cannot be published again is answered with its error and stays; the others go on, and the call ends with OK. What
-   * concerns all of them (NATS cannot be reached) ends the call. A client that leaves, or whose deadline passes, ends it after
+   * concerns all of them (NATS cannot be reached, or too many read) ends the call; where too many publish it waits. A client that leaves, or whose deadline passes, ends it after
    * the one that is under way; the call has no deadline unless the client sets one.
    *
    * Errors: `INVALID_ARGUMENT` for a name that is not valid, without `events` and for too many ids; `NOT_FOUND` when the
    * stream or the consumer does not exist; `FAILED_PRECONDITION` for a mirror or an aggregate, to which nothing can
-   * be published; `UNAVAILABLE` when NATS cannot be reached or the server is draining: what was told is done, the rest stays.
+   * be published; `UNAVAILABLE` when NATS cannot be reached or the server is draining, `RESOURCE_EXHAUSTED` when too many read:
+   * what was told is done, the rest stays.
    *
    * @generated from rpc windshift.admin.v1alpha1.AdminService.ReplayDeadLetters
    */
