@@ -46,6 +46,8 @@ export class Replay {
   readonly #consumer: string;
   readonly #removal: LetterRemoval;
   #filters: readonly string[] = [];
+  /** Bytes that a message may have, as far as NATS and the stream say. */
+  #maxBytes = 0;
   /** In milliseconds since the epoch. */
   #streamCreated = 0;
 
@@ -64,6 +66,8 @@ export class Replay {
     const { api } = this.#dependencies;
     const { config, created } = await api.streamInfo(this.#stream, call);
     this.#streamCreated = Date.parse(created);
+    const { maxPayload } = api.connection;
+    this.#maxBytes = config.max_msg_size > 0 ? Math.min(maxPayload, config.max_msg_size) : maxPayload;
     if ((config.subjects ?? []).length === 0) {
       const what = config.mirror === undefined ? "collects no subjects of its own" : "is a mirror";
       const text = `stream: ${quote(this.#stream)} ${what}, so nothing can be published again`;
@@ -141,9 +145,8 @@ export class Replay {
     });
   }
 
-  /** NATS would close the connection for a message that is too large. The reasons are what an event can do without. */
+  /** NATS would close the connection for a message that is too large for it. Reasons are what an event can do without. */
   #headers({ letter, message }: FoundLetter): string {
-    const { maxPayload } = this.#dependencies.api.connection;
     const lines = [
       `WS-Replay-Consumer: ${this.#replayConsumer()}`,
       `WS-Replay-Id: ${letter.id}`,
@@ -153,9 +156,9 @@ export class Replay {
     ];
     for (const hasReasons of [true, false]) {
       const block = encodeReplay(message, lines, hasReasons);
-      if (Buffer.byteLength(block) + message.payload.length <= maxPayload) return block;
+      if (Buffer.byteLength(block) + message.payload.length <= this.#maxBytes) return block;
     }
-    const text = `replayed, event ${letter.id} of stream ${quote(this.#stream)} would be larger than NATS accepts`;
+    const text = `replayed, event ${letter.id} of stream ${quote(this.#stream)} would be larger than ${this.#maxBytes} bytes, which is what it may be`;
     const metadata = { stream: this.#stream, id: String(letter.id) };
     throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata });
   }

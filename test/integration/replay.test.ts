@@ -149,6 +149,24 @@ describe("a replay", () => {
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
   });
 
+  test("goes without its reasons where its stream takes no larger events", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetter(natsClient, stream, 3n, letterBlock(stream, 3n, "r".repeat(250)), "payload 3");
+    await writeLetter(natsClient, stream, 4n, letterBlock(stream, 4n, "r".repeat(250)), Buffer.alloc(1_000));
+    await jsm.streams.update(stream, { max_msg_size: 450 });
+    const failed: unknown[] = [];
+    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
+    expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
+    expect((await jsm.streams.getMessage(stream, { seq: 1 }))!.header.has("WS-Dead-Letter-1-Reason")).toBe(false);
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
+  });
+
   test("waits its turn where too many publish, and no letter fails for it", async ({ nats, client, natsClient }) => {
     const env = { NATS_PUBLISH_ASYNC_MAX_PENDING: "1", PUBLISH_QUEUE_LIMIT: "0" };
     await using busy = await openDeadLetters(nats.url, env);
