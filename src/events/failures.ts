@@ -82,10 +82,9 @@ export class Failures {
       const written = await this.#context.letters.write(policy.deadLetterStream!, origin, content);
       this.#takeReason(event);
       this.#context.seenAttempts.delete(this.#stream, this.#consumer, event.id);
-      // Of one that is there already, whoever has stored it has told.
-      if (written === "known") return true;
       this.#metrics.givenUp(cause, written).add(1);
-      this.#write(written === "stored" ? "dead_lettered" : "dead_letter_lost", event, about);
+      const known = written === "known" ? { known: true } : {};
+      this.#write(written === "lost" ? "dead_letter_lost" : "dead_lettered", event, { ...about, ...known });
       return true;
     } catch (error) {
       this.#metrics.givenUp(cause, "failed").add(1);

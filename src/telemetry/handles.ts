@@ -23,7 +23,7 @@ export type FailureCause = "rejected" | "timed_out";
 /** Why an event was given up: its client said so, or its attempts ran out. */
 export type GivingUpCause = "rejected" | "attempts";
 /** What became of an event that was given up. */
-export type GivingUpResult = "stored" | "dropped" | "failed" | "lost";
+export type GivingUpResult = "stored" | "known" | "dropped" | "failed" | "lost";
 
 /** Calls of one method. */
 export class RpcMetrics {

@@ -1,5 +1,6 @@
 /** The log and the metrics of events that fail. */
 import { describe, expect } from "vitest";
+import { AdminClient } from "../support/admin-client.ts";
 import { createFailing, until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
 import { startWindshift } from "../support/windshift.ts";
@@ -81,6 +82,28 @@ describe("the log", () => {
     await call.cancel();
     await other.cancel();
   });
+});
+
+test("an event that is given up once more while its letter is there has a line and a number, too", async ({ nats }) => {
+  await using server = await startWindshift(nats.url);
+  const { client } = server;
+  const source = await createFailing(client, { deadLetter: {} });
+  const admin = new AdminClient(client);
+  const id = await client.publish(source.subject);
+  for (let time = 0; time < 2; time++) {
+    const call = await client.subscribe(source.stream, "c");
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true, reason: `time ${time}` } });
+    await call.confirmation();
+    await call.cancel();
+    const from = { pointer: { case: "start" as const, value: true } };
+    await admin.resetConsumer({ stream: source.stream, id: "c", to: from });
+  }
+  const lines = server.log.filter((line) => line["failure"] === "dead_lettered");
+  expect(lines).toMatchObject([{ reason: "time 0" }, { reason: "time 1", known: true }]);
+  expect(lines[0]).not.toHaveProperty("known");
+  const letters = await samples(server.daemon.healthPort, "windshift_dead_letters_total", source.stream);
+  expect(letters.some((line) => /windshift_result="known".* 1$/.test(line))).toBe(true);
 });
 
 test("metrics count failures, and what was given up, by cause and result", async ({ nats }) => {
