@@ -10,6 +10,8 @@ export interface FailedEvent {
   readonly id: number;
   readonly subject: string;
   readonly attempt: number;
+  /** Of this delivery, or of another one. */
+  readonly ackSubject: string;
   readonly traceParent: string | undefined;
 }
 

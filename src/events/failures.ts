@@ -2,6 +2,7 @@
  * What one subscription does about events that fail: it tells of them, in the log and in numbers, and gives them up, which
  * may mean that a letter is stored before anything else happens.
  */
+import { readDelivery } from "../nats/delivery.ts";
 import type { ConsumerMetrics } from "../telemetry/handles.ts";
 import type { DeadLetterCause } from "./dead-letter.ts";
 import type { DeadLetterWriter, EventContent } from "./dead-letter-writer.ts";
@@ -30,6 +31,9 @@ export interface GivingUp {
   readonly content?: EventContent | undefined;
 }
 
+/** What tells an event from all others. */
+type EventDelivery = Pick<FailedEvent, "id" | "ackSubject">;
+
 /** Events of one subscription that fail. */
 export class Failures {
   readonly #context: FailuresContext;
@@ -48,8 +52,7 @@ export class Failures {
   rejected(event: FailedEvent, reason: string | undefined, isLimited: boolean): void {
     this.#metrics.failures("rejected").add(1);
     this.#write("rejected", event, { cause: "rejected", reason });
-    if (reason !== undefined && isLimited)
-      this.#context.lastReasons.set(this.#stream, this.#consumer, event.id, reason);
+    if (reason !== undefined && isLimited) this.#context.lastReasons.set(this.#key(event), reason);
   }
 
   /** A client has held the event for too long. */
@@ -66,7 +69,7 @@ export class Failures {
 
   /** Resolves true when the event may be settled for good: its letter is stored. Never rejects. */
   async store(event: FailedEvent, { policy, cause, attempts, content, ...rest }: GivingUp): Promise<boolean> {
-    const reason = rest.reason ?? this.#context.lastReasons.get(this.#stream, this.#consumer, event.id);
+    const reason = rest.reason ?? this.#context.lastReasons.get(this.#key(event));
     const origin = {
       stream: this.#stream,
       consumer: this.#consumer,
@@ -80,8 +83,7 @@ export class Failures {
     const about = { cause, reason, deadLetters: policy.deadLetterStream };
     try {
       const written = await this.#context.letters.write(policy.deadLetterStream!, origin, content);
-      this.#takeReason(event);
-      this.#context.seenAttempts.delete(this.#stream, this.#consumer, event.id);
+      this.forget(event);
       this.#metrics.givenUp(cause, written).add(1);
       const known = written === "known" ? { known: true } : {};
       this.#write(written === "lost" ? "dead_letter_lost" : "dead_lettered", event, { ...about, ...known });
@@ -94,17 +96,28 @@ export class Failures {
   }
 
   /** Deliveries of an event that clients saw, as this server knows from an earlier try to give it up. */
-  seenAttempts(id: number): number | undefined {
-    return this.#context.seenAttempts.get(this.#stream, this.#consumer, id);
+  seenAttempts(event: EventDelivery): number | undefined {
+    return this.#context.seenAttempts.get(this.#key(event));
   }
 
   /** An event that no client sees any more could not be given up: it comes again. */
-  retried({ id, attempt }: FailedEvent): void {
-    this.#context.seenAttempts.set(this.#stream, this.#consumer, id, attempt);
+  retried(event: FailedEvent): void {
+    this.#context.seenAttempts.set(this.#key(event), event.attempt);
   }
 
-  #takeReason(event: FailedEvent): string | undefined {
-    return this.#context.lastReasons.take(this.#stream, this.#consumer, event.id);
+  /** The event is done: nothing that was kept of it counts any more. */
+  forget(event: EventDelivery): void {
+    this.#takeReason(event);
+    this.#context.seenAttempts.delete(this.#key(event));
+  }
+
+  #takeReason(event: EventDelivery): string | undefined {
+    return this.#context.lastReasons.take(this.#key(event));
+  }
+
+  /** A stream that is made anew counts its ids from 1: an event is its id and the time when it was stored. */
+  #key({ id, ackSubject }: EventDelivery): string {
+    return `${this.#stream} ${this.#consumer} ${id} ${readDelivery(ackSubject).storedAt}`;
   }
 
   #write(kind: FailureKind, event: FailedEvent, fields: object): void {

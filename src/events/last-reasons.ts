@@ -6,13 +6,12 @@
 const MAX_REASONS = 10_000;
 const MAX_CHARACTERS = 2 * 1024 * 1024;
 
-/** Reasons by stream, consumer and event; the oldest make room. */
+/** Reasons by the key of their event; the oldest make room. */
 export class LastReasons {
   readonly #reasons = new Map<string, string>();
   #characters = 0;
 
-  set(stream: string, consumer: string, id: number, reason: string): void {
-    const key = keyOf(stream, consumer, id);
+  set(key: string, reason: string): void {
     this.#delete(key);
     this.#reasons.set(key, reason);
     this.#characters += reason.length;
@@ -23,23 +22,18 @@ export class LastReasons {
   }
 
   /** The reason, which is not needed any more afterwards. */
-  take(stream: string, consumer: string, id: number): string | undefined {
-    const key = keyOf(stream, consumer, id);
+  take(key: string): string | undefined {
     const reason = this.#reasons.get(key);
     this.#delete(key);
     return reason;
   }
 
-  get(stream: string, consumer: string, id: number): string | undefined {
-    return this.#reasons.get(keyOf(stream, consumer, id));
+  get(key: string): string | undefined {
+    return this.#reasons.get(key);
   }
 
   #delete(key: string): void {
     this.#characters -= this.#reasons.get(key)?.length ?? 0;
     this.#reasons.delete(key);
   }
-}
-
-function keyOf(stream: string, consumer: string, id: number): string {
-  return `${stream} ${consumer} ${id}`;
 }

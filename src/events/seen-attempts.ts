@@ -5,12 +5,12 @@
 
 const MAX_EVENTS = 10_000;
 
-/** Counts by stream, consumer and event; the oldest make room. */
+/** Counts by the key of their event; the oldest make room. */
 export class SeenAttempts {
   readonly #attempts = new Map<string, number>();
 
-  set(stream: string, consumer: string, id: number, attempts: number): void {
-    this.#attempts.set(keyOf(stream, consumer, id), attempts);
+  set(key: string, attempts: number): void {
+    this.#attempts.set(key, attempts);
     if (this.#attempts.size <= MAX_EVENTS) return;
     for (const oldest of this.#attempts.keys()) {
       this.#attempts.delete(oldest);
@@ -18,15 +18,11 @@ export class SeenAttempts {
     }
   }
 
-  get(stream: string, consumer: string, id: number): number | undefined {
-    return this.#attempts.get(keyOf(stream, consumer, id));
+  get(key: string): number | undefined {
+    return this.#attempts.get(key);
   }
 
-  delete(stream: string, consumer: string, id: number): void {
-    this.#attempts.delete(keyOf(stream, consumer, id));
+  delete(key: string): void {
+    this.#attempts.delete(key);
   }
-}
-
-function keyOf(stream: string, consumer: string, id: number): string {
-  return `${stream} ${consumer} ${id}`;
 }

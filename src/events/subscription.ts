@@ -446,7 +446,7 @@ export class Subscription implements OpenSubscription {
     if (effect === "again") this.#failures.rejected(event, batch.reason, this.#policy.current !== undefined);
     else if (effect === "dropped") {
       this.#failures.dropped(event, kind === "terminate" ? "rejected" : "attempts", batch.reason);
-    }
+    } else if (effect === "done" && event.attempt > 1) this.#failures.forget(event);
     const released = this.#ledger.settled(event, effect !== "again");
     if (released === undefined) return;
     this.#released(released, kind);
@@ -540,7 +540,7 @@ export class Subscription implements OpenSubscription {
       return;
     }
     const attempts = this.#seenAttempts(event, policy);
-    const failed = { id, subject, attempt: attempts, traceParent: event.headers.traceParent };
+    const failed = { id, subject, attempt: attempts, ackSubject, traceParent: event.headers.traceParent };
     const isDropped = policy.deadLetterStream === undefined;
     const content = { headers, payload };
     const how = { policy, cause: "attempts", attempts, content } as const;
@@ -570,10 +570,10 @@ export class Subscription implements OpenSubscription {
    * Deliveries of an event whose attempts have run out that clients saw. Where the policy is as old as the event, those after
    * the last one that was allowed were tries to give it up; else clients may have seen more than it allows now.
    */
-  #seenAttempts({ id, attempt, ackSubject }: DeliveredEvent, { maxAttempts }: DeliveryPolicy): number {
-    const before = attempt - 1;
-    if (storedMs(ackSubject) >= this.#policy.sinceMs) return Math.min(before, maxAttempts);
-    return Math.min(before, this.#failures.seenAttempts(id) ?? before);
+  #seenAttempts(event: DeliveredEvent, { maxAttempts }: DeliveryPolicy): number {
+    const before = event.attempt - 1;
+    if (storedMs(event.ackSubject) >= this.#policy.sinceMs) return Math.min(before, maxAttempts);
+    return Math.min(before, this.#failures.seenAttempts(event) ?? before);
   }
 
   /** Resolves true when JetStream has settled the delivery for good. */

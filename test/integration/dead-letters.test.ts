@@ -3,7 +3,7 @@ import { jetstream } from "@nats-io/jetstream";
 import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
-import { failure } from "../support/client.ts";
+import { type EventsCall, failure } from "../support/client.ts";
 import { confirmed, consumerState } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
@@ -454,6 +454,40 @@ test("a reason may have 1,024 characters, whatever their bytes, and no more", as
   expect(error).toMatchObject({ status: "INVALID_ARGUMENT", fields: ["reject.reason"] });
 });
 
+test("a letter has no reason from before an ack", async ({ client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject);
+  await rejectNext(call, { reason: "old" });
+  await call.event();
+  await call.ackNow(id);
+  await call.cancel();
+  // It comes again, and is given up without a word.
+  await jsm.consumers.delete(source.stream, "c");
+  await setPolicy(client, source, { deadLetter: {} });
+  const again = await client.subscribe(source.stream, "c");
+  await rejectNext(again, { permanently: true });
+  expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Reason")).toBe("");
+  await again.cancel();
+});
+
+test("a letter has no reason of the event that had its id before its stream was made anew", async ({ client, jsm }) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const id = await client.publish(source.subject);
+  await rejectNext(call, { reason: "old" });
+  await call.cancel();
+  await jsm.streams.delete(source.stream);
+  const subjects = { case: "subjects" as const, value: { subjects: [`${source.stream}.>`] } };
+  await client.ensureStream({ name: source.stream, source: subjects });
+  await setPolicy(client, source, { deadLetter: {} });
+  const again = await client.subscribe(source.stream, "c");
+  expect(await client.publish(source.subject)).toBe(id);
+  await rejectNext(again, { permanently: true });
+  expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Reason")).toBe("");
+  await again.cancel();
+});
+
 test("a policy that is taken away gives nothing up any more", async ({ client, jsm }) => {
   const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} });
   await setPolicy(client, source, {});
@@ -467,6 +501,13 @@ test("a policy that is taken away gives nothing up any more", async ({ client, j
   expect(await letterCount(jsm, source)).toBe(0);
   await call.cancel();
 });
+
+/** Rejects the next event that comes. */
+async function rejectNext(call: EventsCall, how: { permanently?: boolean; reason?: string }): Promise<void> {
+  const { id } = await call.event();
+  call.send({ case: "reject", value: { ids: [id], ...how } });
+  expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+}
 
 /** Fills a place in the stream for dead letters. */
 async function storeOtherLetter(natsClient: NatsConnection, stream: string): Promise<void> {
