@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { nkeys } from "@nats-io/nats-core";
 import { describe, expect, test as base, vi } from "vitest";
-import { startNats } from "../support/nats.ts";
+import { textOf } from "../support/client.ts";
+import { createSource, publishUntilStored } from "../support/consuming.ts";
+import { type NatsServer, startNats } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const run = promisify(execFile);
@@ -36,6 +38,7 @@ describe("a NATS that asks for credentials", () => {
     await expectService(windshift);
     await using stranger = await startWindshift(nats.url);
     await expectNotReady(stranger);
+    await expectServiceAfterRestart(nats, windshift);
     expect(JSON.stringify([windshift.log, stranger.log])).not.toMatch(/s3cret|a b|SU[A-Z2-7]{56}/);
   });
 
@@ -62,6 +65,7 @@ describe("a NATS that asks for credentials", () => {
     await writeFile(file, part("NATS USER JWT", userJwt) + part("USER NKEY SEED", seed));
     await using windshift = await startWindshift(nats.url, { NATS_CREDS_FILE: file });
     await expectService(windshift);
+    await expectServiceAfterRestart(nats, windshift);
   });
 });
 
@@ -76,6 +80,7 @@ describe("a NATS with TLS", () => {
 
     await using windshift = await startWindshift(url, { NATS_TLS_CA_FILE: ca, ...certificate });
     await expectService(windshift);
+    await expectServiceAfterRestart(nats, windshift);
     await using untrusting = await startWindshift(url, certificate);
     await expectNotReady(untrusting);
     await using anonymous = await startWindshift(url, { NATS_TLS_CA_FILE: ca });
@@ -105,6 +110,7 @@ describe("a NATS with TLS", () => {
     await using nats = await startNats({ config: `tls { ${files}, handshake_first: true }` });
     await using windshift = await startWindshift(nats.url, { NATS_TLS_CA_FILE: ca, NATS_TLS_HANDSHAKE_FIRST: "true" });
     await expectService(windshift);
+    await expectServiceAfterRestart(nats, windshift);
   });
 
   test("is not used without TLS when TLS is asked for", async () => {
@@ -131,8 +137,7 @@ test.for([1, 2, 3, 4])("a server of the list that was dead at the start takes ov
   await expectService(windshift);
   await first.restart();
   await second.stop();
-  const back = () => windshift.log.some(({ msg }) => msg === "connected to NATS again");
-  await vi.waitUntil(back, { timeout: 30_000 });
+  await vi.waitUntil(() => isBack(windshift), PATIENT);
   await expectService(windshift);
 });
 
@@ -145,10 +150,45 @@ test("a NATS that comes later is found", async () => {
   await expectService(windshift);
 });
 
+const PATIENT = { timeout: 30_000 };
+
 async function expectService({ client, daemon }: Windshift): Promise<void> {
-  await vi.waitUntil(async () => (await readiness(daemon.healthPort)).status === 200, { timeout: 30_000 });
-  await client.ensureStream({ name: "orders", source: { case: "subjects", value: { subjects: ["orders.>"] } } });
-  expect(await client.publish("orders.a")).toBe(1n);
+  await vi.waitUntil(async () => (await readiness(daemon.healthPort)).status === 200, PATIENT);
+  const { stream, consumer } = await createSource(client, { events: 1 });
+  const call = await client.subscribe(stream, consumer);
+  await call.ackNow((await call.event()).id);
+  await call.cancel();
+}
+
+/** A subscription goes on with a NATS that went away and came back, without anybody doing anything. */
+async function expectServiceAfterRestart(nats: NatsServer, windshift: Windshift): Promise<void> {
+  const { client } = windshift;
+  const { stream, consumer, subject } = await createSource(client);
+  const call = await client.subscribe(stream, consumer);
+  // More than fits into one record of TLS and one read of a socket.
+  const large = "x".repeat(200_000);
+  const first = await client.publish(subject, large);
+  const before = await call.event();
+  expect(before.id).toBe(first);
+  expect(textOf(before.data)).toBe(large);
+  await call.ackNow(first);
+  await nats.restart();
+  await vi.waitUntil(() => isBack(windshift), PATIENT);
+  const second = await publishUntilStored(client, subject, "second");
+  // A lone nats-server that ends may forget an acknowledgement.
+  let event = await call.event();
+  while (event.id === first) event = await call.event();
+  expect(event.id).toBe(second);
+  const third = await client.publish(subject, large);
+  const after = await call.event();
+  expect(after.id).toBe(third);
+  expect(textOf(after.data)).toBe(large);
+  for (const id of [second, third]) await call.ackNow(id);
+  await call.cancel();
+}
+
+function isBack({ log }: Windshift): boolean {
+  return log.some(({ msg }) => msg === "connected to NATS again");
 }
 
 async function expectNotReady({ daemon }: Windshift): Promise<void> {

@@ -146,8 +146,8 @@ export interface NatsCluster extends AsyncDisposable {
   ready(): Promise<void>;
 }
 
-/** Starts a cluster and waits until its nodes agree on a meta leader and all are current. */
-export async function startNatsCluster(size = 3): Promise<NatsCluster> {
+/** Starts a cluster and waits until its nodes agree on a meta leader and all are current; `more` is for every node's file. */
+export async function startNatsCluster(size = 3, more = ""): Promise<NatsCluster> {
   const binary = await serverBinary();
   return retryTakenPorts(async () => {
     const ports = await Promise.all(Array.from({ length: 2 * size }, () => unusedPort()));
@@ -157,6 +157,7 @@ export async function startNatsCluster(size = 3): Promise<NatsCluster> {
         `server_name: "node-${index}"`,
         `http: "${HOST}:-1"`,
         `cluster { name: "test", listen: "${HOST}:${ports[size + index]}", routes: ${JSON.stringify(routes)} }`,
+        more,
       ];
       return new TestServer({ config: config.join("\n") }, binary, ports[index] as number);
     });
