@@ -2,6 +2,7 @@
  * The native engine against clients that attack it: each costs the server a bounded number of frames or bytes, ends with the
  * code that RFC 9113 names, and nobody else notices. Figures are counts, so that a busy machine does not change them.
  */
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -132,12 +133,17 @@ afterEach(() => {
 const PACKED_CALL = callBlock("/test/Hold", ["grpc-encoding", "gzip"]);
 const BOMB_DATA = data(3, message(gzipSync(Buffer.alloc(4 * MIB)), 1));
 
-/** A call with a message beyond the limit. */
-function bombTooLarge(id: number): Buffer {
-  return Buffer.concat([frame(Type.headers, END_HEADERS, id, PACKED_CALL), data(id, LARGER_BOMB)]);
+const TEXT_DATA = data(3, message(gzipSync(Buffer.concat([randomBytes(14_000), Buffer.alloc(48 * 14_000)])), 1));
+
+/** A call that ends with its message. */
+function lastMessage(id: number, packed: Buffer): Buffer {
+  return Buffer.concat([frame(Type.headers, END_HEADERS, id, PACKED_CALL), data(id, packed)]);
 }
 
 const LARGER_BOMB = message(gzipSync(Buffer.alloc(8 * MIB)), 1);
+/** Its checksum is not that of what it unpacks to. */
+const BROKEN_BOMB = message(gzipSync(Buffer.alloc(4 * MIB)), 1);
+BROKEN_BOMB.fill(0xff, BROKEN_BOMB.length - 8);
 
 describe("floods of what leads to nothing end the connection after a bounded number of frames", () => {
   const many = Array.from({ length: 2000 }, (_, index) => [INITIAL_WINDOW, 1000 + index] as const);
@@ -192,7 +198,13 @@ describe("floods of what leads to nothing end the connection after a bounded num
       (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), call(2 * i + 5, "/test/Hold")]),
     ],
     ["messages of a few bytes that unpack to megabytes", 50, () => BOMB_DATA],
-    ["messages of a few bytes that unpack to more than allowed", 50, (i) => bombTooLarge(2 * i + 5)],
+    ["messages of a few bytes that unpack to more than allowed", 50, (i) => lastMessage(2 * i + 5, LARGER_BOMB)],
+    ["messages that unpack to 49 times as much, as text may", 50, () => TEXT_DATA],
+    [
+      "messages that unpack to megabytes, and then turn out to be broken",
+      50,
+      (i) => lastMessage(2 * i + 5, BROKEN_BOMB),
+    ],
   ] as readonly (readonly [string, number, (index: number) => Buffer])[])("%s", async ([, cost, next]) => {
     const { port, held } = await start();
     await withBystander(
@@ -348,6 +360,28 @@ describe("a client that works hard is no attacker", () => {
     }
     expect(frames).toBeGreaterThan(PATIENCE / 4);
     await peer.roundTrip();
+    expect(peer.goaway).toBeUndefined();
+  });
+
+  test("60 MiB of compressed messages one after the other, and 500 calls with such of 64 KiB", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    const packed = message(gzipSync(Buffer.from("some text ".repeat(10 * KIB))), 1);
+    const short = message(gzipSync(Buffer.alloc(64 * KIB)), 1);
+    peer.send(frame(Type.headers, END_HEADERS, 1, PACKED_CALL));
+    await expect.poll(() => held.length).toBe(1);
+    let unpacked = 0;
+    held[0]!.onMessage = ({ length }) => void (unpacked += length);
+    for (let i = 0; i < 600; i++) peer.send(data(1, packed));
+    await peer.roundTrip();
+    expect(unpacked).toBe(600 * 100 * KIB);
+    for (let i = 1; i <= 500; i++) {
+      const id = 2 * i + 1;
+      peer.send(frame(Type.headers, END_HEADERS, id, callBlock("/test/Echo", ["grpc-encoding", "gzip"])));
+      peer.send(data(id, short, END_STREAM), windowUpdate(0, 70 * KIB), windowUpdate(id, 70 * KIB));
+      await peer.endOf(id);
+      peer.received.length = 0;
+    }
     expect(peer.goaway).toBeUndefined();
   });
 

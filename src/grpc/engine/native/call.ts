@@ -55,10 +55,10 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 const MESSAGE_BYTES = 256;
 /** What an open call costs beside its metadata. */
 const CALL_BYTES = 1024;
-/** Text, and repetitive messages, are compressed to this part at the most. */
-const HARMLESS_RATIO = 50;
-/** To unpack so much takes as long as a frame that leads to nothing. */
+/** To unpack so much takes as long as a few frames that lead to nothing. */
 const UNPACKED_BYTES_PER_COST = 4 * 1024;
+/** What gzip and deflate make of a byte at the most. */
+const MAX_RATIO = 1032;
 /** Each character takes up to nine bytes of an answer: percent-encoded in its message, and once more in its details. */
 const MAX_QUOTED = 64;
 type Unpack = (bytes: Uint8Array, options: ZlibOptions) => Buffer;
@@ -439,21 +439,21 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
     const maxOutputLength = this.#services.maxReceiveMessageBytes;
     try {
       const unpacked = this.#unpackWith(message, { maxOutputLength });
-      if (!this.#mayUnpack(message.length, unpacked.length)) return undefined;
+      if (!this.#mayUnpack(unpacked.length)) return undefined;
       return keepable(unpacked, 0, unpacked.length, unpacked.buffer.byteLength);
     } catch (error) {
+      // How far it got is not told.
+      if (!this.#mayUnpack(Math.min(maxOutputLength, MAX_RATIO * message.length))) return undefined;
       const isTooLarge = (error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE";
-      if (isTooLarge && !this.#mayUnpack(message.length, maxOutputLength)) return undefined;
       if (isTooLarge) this.#refuse("message_too_large", `the message has more than ${maxOutputLength} bytes`);
       else this.#refuse("malformed", "a message is not compressed as grpc-encoding says");
       return undefined;
     }
   }
 
-  /** What a few bytes make of themselves costs the server a lot; who sends such again and again loses the connection. */
-  #mayUnpack(packed: number, unpacked: number): boolean {
-    const excess = unpacked - HARMLESS_RATIO * packed;
-    return excess <= 0 || this.connection.charge(Math.ceil(excess / UNPACKED_BYTES_PER_COST));
+  /** A few bytes make many, for which everybody waits; who sends more of such than is served loses the connection. */
+  #mayUnpack(bytes: number): boolean {
+    return this.connection.charge(Math.ceil(bytes / UNPACKED_BYTES_PER_COST));
   }
 
   #halfClose(): void {
