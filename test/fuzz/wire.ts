@@ -83,6 +83,8 @@ export class Wire extends Duplex {
   #streamCredit = new Map<number, number>();
   #isInBlock = false;
   #hasCalls = false;
+  /** Streams by number, and whether the client ended its side with the frame that opened them. */
+  #opened = new Map<number, boolean>();
   /** That the last GOAWAY named. */
   #lastStream = MAX_WINDOW;
 
@@ -157,6 +159,7 @@ export class Wire extends Duplex {
         this.#initialCredit = this.#hasCalls ? Math.max(this.#initialCredit, value) : value;
       }
     } else if (type === Type.headers || type === Type.continuation) {
+      if (type === Type.headers && !this.#opened.has(streamId)) this.#opened.set(streamId, (flags & 1) !== 0);
       this.#isInBlock = (flags & 0x4) === 0;
       this.#hasCalls = true;
     }
@@ -205,6 +208,8 @@ export class Wire extends Duplex {
     if (type === Type.rstStream) {
       const code = CODES[bytes.readUInt32BE(start)];
       check(code !== undefined && code !== "INTERNAL_ERROR", `RST_STREAM with code ${code}`);
+      const isOver = answer.isEnded && this.#opened.get(streamId) === true;
+      check(code !== "NO_ERROR" || !isOver, `RST_STREAM on stream ${streamId}, which both sides have ended`);
       answer.isReset = true;
       answer.text += `R${code} `;
       return;

@@ -1042,6 +1042,37 @@ describe("frames in the wrong place", () => {
     await peer.roundTrip();
   });
 
+  test.for([
+    ["its header fields", [frame(Type.headers, END_HEADERS | END_STREAM, 1, callBlock("/test/Nothing"))]],
+    ["its DATA", [call(1, "/test/Once"), data(1, message(NOTHING), END_STREAM)]],
+    ["DATA that is refused", [call(1, "/test/Once"), data(1, Buffer.of(0, 0xff, 0xff, 0xff, 0xff), END_STREAM)]],
+  ] as const)("a call that ends by the end of its request, %s, is not reset as well", async ([, frames]) => {
+    const { port, engine } = await start();
+    engine.handle("/test/Once", { kind: "bidi", handle: (once) => (once.onMessage = () => once.end(OK)) });
+    const peer = await attacker(port);
+    peer.send(...frames);
+    await peer.endOf(1);
+    await peer.roundTrip();
+    expect(peer.received.filter(({ type }) => type === Type.rstStream)).toEqual([]);
+  });
+
+  test.for([
+    ["DATA", 5, [data(1, Buffer.alloc(4), END_STREAM)]],
+    ["trailers", 5, [data(1, Buffer.alloc(4)), frame(Type.headers, END_HEADERS | END_STREAM, 1, field("a", "b"))]],
+    ["header fields", 5, []],
+  ] as const)(
+    "a request that announced more than it has, and ends with %s, is reset",
+    async ([, announced, frames]) => {
+      const { port, held } = await start();
+      const peer = await attacker(port);
+      const flags = frames.length === 0 ? END_HEADERS | END_STREAM : END_HEADERS;
+      peer.send(frame(Type.headers, flags, 1, callBlock("/test/Hold", ["content-length", `${announced}`])), ...frames);
+      expect(await peer.resetOf(1)).toBe("PROTOCOL_ERROR");
+      expect(held.every(({ cancelled }) => cancelled)).toBe(true);
+      await peer.roundTrip();
+    },
+  );
+
   test.for([data(1, Buffer.of(1)), windowUpdate(1, 1), reset(1), call(1, "/test/Hold")])(
     "what was under way when the server reset the stream is ignored (%#)",
     async (late) => {

@@ -372,7 +372,12 @@ export class Connection implements FrameHandler {
     if (length > stream.receiveWindow) return this.#offence(stream, ErrorCode.flowControlError);
     stream.receiveWindow -= length;
     const ends = (flags & Flag.endStream) !== 0;
-    if (stream.announced !== undefined) stream.announced -= to - from;
+    if (stream.announced !== undefined) {
+      stream.announced -= to - from;
+      if (ends && stream.announced !== 0) return this.#offence(stream, ErrorCode.protocolError);
+    }
+    // Ahead of what it brings: a call that ends by it is over on both sides.
+    stream.remoteEnded = ends;
     if (to > from) stream.onData(bytes, from, to);
     else if (!ends && !this.#tolerate()) return false;
     return !ends || this.#remoteEnd(stream);
@@ -436,9 +441,13 @@ export class Connection implements FrameHandler {
     if (this.#refusesStreams || this.#streams.size >= this.#options.maxConcurrentStreams) {
       return this.#refuse(streamId, ErrorCode.refusedStream);
     }
-    if (headers.problem === "malformed") return this.#refuse(streamId, ErrorCode.protocolError);
+    // Also where it announces DATA (section 8.1.1), and there is none.
+    if (headers.problem === "malformed" || (ends && (headers.contentLength ?? 0) !== 0)) {
+      return this.#refuse(streamId, ErrorCode.protocolError);
+    }
     const stream = this.#options.newStream(this, streamId, this.#initialSendWindow);
     stream.announced = headers.contentLength;
+    stream.remoteEnded = ends;
     this.#streams.set(streamId, stream);
     stream.onRequest(headers);
     return !ends || this.#remoteEnd(stream);
@@ -471,7 +480,9 @@ export class Connection implements FrameHandler {
 
   #onTrailers(stream: Stream, ends: boolean): boolean {
     if (stream.remoteEnded) return this.#offence(stream, ErrorCode.streamClosed);
-    if (!ends || this.#headers.problem === "malformed") return this.#offence(stream, ErrorCode.protocolError);
+    const isWrong = this.#headers.problem === "malformed" || (stream.announced ?? 0) !== 0;
+    if (!ends || isWrong) return this.#offence(stream, ErrorCode.protocolError);
+    stream.remoteEnded = true;
     return this.#remoteEnd(stream);
   }
 
@@ -581,12 +592,9 @@ export class Connection implements FrameHandler {
     return this.#tolerate();
   }
 
+  /** Tells a stream that the client has ended its side, where what came before has not ended it. */
   #remoteEnd(stream: Stream): boolean {
-    if (stream.remoteEnded) return !this.#isClosed;
-    // It announced another length (section 8.1.1).
-    if ((stream.announced ?? 0) !== 0) return this.#offence(stream, ErrorCode.protocolError);
-    stream.remoteEnded = true;
-    stream.onRemoteEnd();
+    if (!stream.localEnded) stream.onRemoteEnd();
     return !this.#isClosed;
   }
 
