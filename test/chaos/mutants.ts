@@ -235,12 +235,34 @@ export const MUTANTS = {
     file: "events/dead-letter-writer.ts",
     edits: [
       [
-        '      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") throw error;',
-        '      if (!(error instanceof WindshiftError) || error.reason !== "SUBJECT_NOT_BOUND") return "stored";',
+        "        if (!isWrongLastSequence(jetStreamCode(error))) throw error;",
+        '        if (!isWrongLastSequence(jetStreamCode(error))) return "stored";',
       ],
     ],
     fault: "letters_full",
     forMs: 4_000,
+    finds: ["letters"],
+  },
+  settled_before_letter: {
+    what: "an event is settled first, and then its letter is stored",
+    file: "events/subscription.ts",
+    edits: [
+      [
+        "    const isStored = await this.#storeLetter(event, event, how, hold);",
+        "    batch.begin();\n" +
+          '    batch.send(this.#lane, event, TERM, "given_up", performance.now());\n' +
+          "    await delay(20);\n" +
+          "    const isStored = await this.#storeLetter(event, event, how, hold);",
+      ],
+    ],
+    finds: ["letters"],
+  },
+  two_letters: {
+    what: "a letter is stored although there is one of its event",
+    file: "events/dead-letter.ts",
+    edits: [['  return block([...lines, "Nats-Expected-Last-Subject-Sequence: 0"]);', "  return block(lines);"]],
+    fault: "mute_nats_link",
+    forMs: 6_000,
     finds: ["letters"],
   },
   rejects_unpaced: {
@@ -270,6 +292,23 @@ export const MUTANTS = {
     file: "nats/consumer-walk.ts",
     edits: [["        opt_start_seq: this.#from,", "        opt_start_seq: this.#from + 1,"]],
     finds: ["reads"],
+  },
+  cancel_denied: {
+    what: "an event that is taken back is told not to be",
+    file: "events/scheduler.ts",
+    edits: [["    if (time > clockOf(after.ts)) return true;", "    if (time > clockOf(after.ts)) return false;"]],
+    finds: ["schedules"],
+  },
+  cancel_claimed: {
+    what: "an event that is not taken back is told to be",
+    file: "events/scheduler.ts",
+    edits: [
+      [
+        "    const left = time - clockOf(info.ts);\n",
+        "    if (clockOf(info.ts) > 0) return true;\n    const left = time - clockOf(info.ts);\n",
+      ],
+    ],
+    finds: ["schedules"],
   },
   scheduled_early: {
     what: "a scheduled event appears half a second too early",

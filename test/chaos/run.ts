@@ -46,7 +46,8 @@ export interface Outcome {
 
 export const SOURCES = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
-const REST_LIMIT_MS = 40_000;
+/** An event whose letter could not be stored may wait for a minute. */
+const REST_LIMIT_MS = 75_000;
 const SCHEDULES_LIMIT_MS = 10_000;
 const QUIET_LIMIT_MS = 12_000;
 
@@ -76,7 +77,7 @@ export async function runRound(round: Round): Promise<Outcome> {
       violations.push({ check: "stuck", text: `${name} did not get its calls done after everything was healed` });
   }
   await Promise.all(topology.pending);
-  const consumers = await rest(topology);
+  const { consumers, letters: lettersEnd } = await rest(topology);
   await Promise.all(topology.clients.map(async (client) => client.stop(5_000)));
   violations.push(...(await checkLeftovers(topology, before)));
   const stored = await topology.admin.contents(SCENE.stream);
@@ -89,10 +90,14 @@ export async function runRound(round: Round): Promise<Outcome> {
   const seen = readHistories(join(folder, "history"));
   const entries = round.idsByText === true ? withStoredIds(seen, stored) : seen;
   const { leaderships, lags } = topology.eye;
-  note(folder, "eye.json", { leaderships, lags });
+  note(folder, "eye.json", { leaderships, lags, terminations: [...topology.eye.terminations] });
   let undecided = 0;
   const onUndecided = (): void => void (undecided += 1);
-  const letters = round.command === undefined ? await topology.admin.letters(SCENE.stream) : undefined;
+  const { terminations } = topology.eye;
+  const letters =
+    round.command === undefined
+      ? { ...lettersEnd, written: await topology.admin.letters(SCENE.stream), terminations }
+      : undefined;
   const evidence: Evidence = {
     entries,
     faults,
@@ -185,25 +190,27 @@ function keyOf(kind: string, candidate: unknown): unknown {
 }
 
 /** Waits until every consumer has delivered and settled everything, or nothing more comes of waiting. */
-async function rest({ admin }: Topology): Promise<ConsumerEnd[]> {
+async function rest({
+  admin,
+}: Topology): Promise<{ consumers: ConsumerEnd[]; letters: Omit<ConsumerEnd, "consumer"> }> {
   const end = performance.now() + REST_LIMIT_MS;
   for (;;) {
-    const ends = await Promise.all(
+    const consumers = await Promise.all(
       CONSUMERS.map(async (consumer) => {
         const info = await admin.insist(async (jsm) => jsm.consumers.info(SCENE.stream, consumer));
         const limit = consumer === "audit" ? { limit: AUDIT_LIMIT } : {};
         return { consumer, pending: info.num_pending, unsettled: info.num_ack_pending, ...limit };
       }),
     );
-    const { num_pending, num_ack_pending } = await admin.insist(async (jsm) =>
+    const { num_pending: pending, num_ack_pending: unsettled } = await admin.insist(async (jsm) =>
       jsm.consumers.info(SCENE.stream, LETTERS.consumer),
     );
     // What was due while the stream was full may wait for another leader.
     const scheduled =
       performance.now() > end - REST_LIMIT_MS + SCHEDULES_LIMIT_MS ? 0 : await admin.schedules(SCENE.stream);
-    const left = num_pending + num_ack_pending + scheduled;
-    const isDone = left === 0 && ends.every(({ pending, unsettled }) => pending === 0 && unsettled === 0);
-    if (isDone || performance.now() > end) return ends;
+    const letters = { pending, unsettled };
+    const isDone = scheduled === 0 && [...consumers, letters].every((one) => one.pending === 0 && one.unsettled === 0);
+    if (isDone || performance.now() > end) return { consumers, letters };
     await delay(200);
   }
 }

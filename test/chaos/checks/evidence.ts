@@ -20,6 +20,14 @@ export interface ConsumerEnd {
   readonly limit?: number;
 }
 
+/** What became of the consumer whose events are given up. */
+export interface Letters extends Omit<ConsumerEnd, "consumer" | "limit"> {
+  /** What the dead-letter stream held in the end. */
+  readonly written: readonly Letter[];
+  /** When JetStream had an event as given up, by its id, as far as anybody heard. */
+  readonly terminations: ReadonlyMap<number, number>;
+}
+
 /** All that is known of a run. */
 export interface Evidence {
   /** In the order of time. */
@@ -28,8 +36,8 @@ export interface Evidence {
   /** What the main stream held in the end. */
   readonly stored: readonly Stored[];
   readonly consumers: readonly ConsumerEnd[];
-  /** What the dead-letter stream held in the end. */
-  readonly letters?: readonly Letter[] | undefined;
+  /** Undefined for a server that has no dead letters. */
+  readonly letters?: Letters | undefined;
   /** Nodes of NATS; 3 unless given. */
   readonly nodes?: number | undefined;
   /** Who led which consumer when, as the suite's own eye saw it. */

@@ -89,7 +89,12 @@ export function checkLetters(evidence: Evidence): Violation[] {
   }
   const written = new Map<number, number>();
   const texts = new Map(evidence.stored.map(({ id, text }) => [id, text]));
-  for (const { id, text, cause, attempts } of letters) {
+  for (const { id, text, cause, attempts, atMs = -Infinity } of letters.written) {
+    const leftMs = letters.terminations.get(id);
+    // To whole milliseconds, as JetStream's own times are cut.
+    if (leftMs !== undefined && leftMs < Math.floor(atMs)) {
+      add(`${id} left the consumer ${Math.ceil(atMs - leftMs)} ms before its letter was stored`);
+    }
     written.set(id, (written.get(id) ?? 0) + 1);
     const found = tracks.get(id);
     if (texts.get(id) !== text) add(`the letter of ${id} holds ${text}, stored is ${texts.get(id) ?? "nothing"}`);
@@ -104,6 +109,9 @@ export function checkLetters(evidence: Evidence): Violation[] {
     if (attempts > LETTERS.maxAttempts || attempts < saw) {
       add(`the letter of ${id} tells of ${attempts} attempts; clients saw ${saw} of ${LETTERS.maxAttempts}`);
     }
+  }
+  if (letters.pending > 0 || letters.unsettled > 0) {
+    add(`${LETTERS.consumer} was left with ${letters.pending} not delivered and ${letters.unsettled} not settled`);
   }
   for (const [id, count] of written) if (count > 1) add(`${id} has ${count} letters`);
   for (const { id } of evidence.stored) judge(id);

@@ -8,9 +8,10 @@ interface Fate {
   readonly dueMs: number;
   readonly dueT: number;
   isScheduled: boolean;
-  /** Somebody asked to take it back; with the answer, where there was one. */
+  /** What the answer was to somebody who asked to take it back. */
   isCancelled: boolean | undefined;
-  wasAsked: boolean;
+  /** Such questions without an answer. */
+  unanswered: number;
 }
 
 export function checkSchedules(evidence: Evidence): Violation[] {
@@ -24,14 +25,16 @@ export function checkSchedules(evidence: Evidence): Violation[] {
         dueT: entry.dueT,
         isScheduled: false,
         isCancelled: undefined,
-        wasAsked: false,
+        unanswered: 0,
       });
     } else if (entry.e === "scheduled") {
       fates.get(entry.key)!.isScheduled = true;
     } else if (entry.e === "cancel") {
-      fates.get(entry.key)!.wasAsked = true;
-    } else if (entry.e === "cancel_done" && fates.get(entry.key)!.isCancelled !== true) {
-      fates.get(entry.key)!.isCancelled = entry.cancelled;
+      fates.get(entry.key)!.unanswered += 1;
+    } else if (entry.e === "cancel_done") {
+      const fate = fates.get(entry.key)!;
+      fate.unanswered -= 1;
+      if (fate.isCancelled !== true) fate.isCancelled = entry.cancelled;
     }
   }
   const stored = new Map<string, number[]>();
@@ -41,15 +44,16 @@ export function checkSchedules(evidence: Evidence): Violation[] {
     stored.set(key!, [...(stored.get(key!) ?? []), id]);
     if (atMs < fate.dueMs) add(`${key} appeared as ${id}, ${fate.dueMs - atMs} ms before its time`);
   }
-  for (const [key, { dueT, isScheduled, isCancelled, wasAsked }] of fates) {
+  for (const [key, { dueT, isScheduled, isCancelled, unanswered }] of fates) {
     const ids = stored.get(key) ?? [];
     if (ids.length > 1) add(`${key} appeared as ${ids.join(" and ")}`);
     if (ids.length > 0 && isCancelled === true) add(`${key} appeared as ${ids.join(", ")}, and was taken back`);
     if (ids.length > 0 || !isScheduled) continue;
     // One that finds its stream full is tried again by the next leader, which need not come (nats-server 2.14.0).
     if (excused(evidence, "full", dueT, dueT + FIRES_WITHIN_MS)) continue;
-    // Taken back by a call whose answer was lost: the next one finds nothing.
-    if (!wasAsked) add(`${key} was scheduled, and did not appear`);
+    // Taken back, or by a call whose answer was lost: the next one finds nothing.
+    if (isCancelled === true || unanswered > 0) continue;
+    add(`${key} was scheduled, and did not appear${isCancelled === false ? ", nor was it taken back" : ""}`);
   }
   return violations;
 }

@@ -1,5 +1,6 @@
 /** Promise 3 and the contract: each id is answered once, and what a subscription does not hold is refused. */
 import { type Evidence, SLACK_MS, type Violation, at, bySubscription, holdMs, stalledMs } from "./evidence.ts";
+import { LETTERS } from "../cluster/topology.ts";
 import type { Entry, Kind } from "../history.ts";
 
 /** An answer takes no longer than JetStream's own answer is waited for, and a little. */
@@ -30,9 +31,11 @@ function checkOne(evidence: Evidence, sub: string, entries: readonly Entry[]): V
   /** Requests of an id that have no answer yet: when they were sent. */
   const open = new Map<string, Request[]>();
   let timeoutMs = 0;
+  let givesUp = false;
   let halfClosed = false;
   for (const entry of entries) {
-    if (entry.e === "subscribed") timeoutMs = entry.timeoutMs;
+    if (entry.e === "subscribe") givesUp = entry.consumer === LETTERS.consumer;
+    else if (entry.e === "subscribed") timeoutMs = entry.timeoutMs;
     else if (entry.e === "half_close") halfClosed = true;
     else if (entry.e === "event") {
       const hold = holds.get(entry.id) ?? { deliveries: [], pings: 0 };
@@ -59,6 +62,9 @@ function checkOne(evidence: Evidence, sub: string, entries: readonly Entry[]): V
           const hold = holds.get(id);
           if (request === undefined) add("answer", `${entry.kind} of ${id} was answered, and not asked for`);
           if (entry.kind === "ping" && hold !== undefined) hold.pings -= 1;
+          // While its letter is being written an event is kept, and its client is to reject it again.
+          const kept = hold?.deliveries[(request?.deliveries ?? 0) - 1];
+          if (givesUp && list === "failed" && entry.kind === "reject" && kept !== undefined) kept.since = entry.t;
           if (list === "ids" && request !== undefined) accepted(entry.kind, id, entry.t, request, hold);
         }
       }

@@ -25,6 +25,8 @@ export interface Letter {
   readonly text: string;
   readonly cause: string;
   readonly attempts: number;
+  /** When JetStream stored it, in milliseconds since the epoch. */
+  readonly atMs?: number;
 }
 
 /** Where scheduled events wait. */
@@ -121,11 +123,12 @@ export class Admin implements AsyncDisposable {
   /** Every dead letter of a consumer. */
   async letters(stream: string): Promise<Letter[]> {
     const messages = await this.#messages(`${stream}-dead-letters`);
-    return messages.map(({ headers, data }) => ({
+    return messages.map(({ headers, data, info }) => ({
       id: Number(headers?.get("WS-Dead-Letter-Id")),
       text: readText(data),
       cause: headers?.get("WS-Dead-Letter-Cause") ?? "",
       attempts: Number(headers?.get("WS-Dead-Letter-Attempts")),
+      atMs: info.timestampNanos / 1_000_000,
     }));
   }
 

@@ -29,6 +29,12 @@ const ANSWER_MS = 1_000;
 const BLINK_MS = 1_000;
 const MIN_LAG_MS = 20;
 
+/** What JetStream tells when an event was settled for good without an acknowledgement. */
+interface Terminated {
+  readonly stream_seq: number;
+  readonly timestamp: string;
+}
+
 interface Names {
   readonly consumers?: readonly string[] | null;
 }
@@ -37,6 +43,7 @@ interface Names {
 export class Eye implements AsyncDisposable {
   readonly #leaderships: Leadership[] = [];
   readonly #lags: Lag[] = [];
+  readonly #terminations = new Map<number, number>();
   readonly #stop = new AbortController();
   readonly #stack: AsyncDisposableStack;
   readonly #views: readonly NatsConnection[];
@@ -44,14 +51,25 @@ export class Eye implements AsyncDisposable {
   /** By the name of the consumer; and one that finds them. */
   readonly #watches = new Map<string, Promise<void>>();
 
-  private constructor(views: readonly NatsConnection[], stream: string, stack: AsyncDisposableStack) {
+  private constructor(
+    views: readonly NatsConnection[],
+    stream: string,
+    lettersConsumer: string,
+    stack: AsyncDisposableStack,
+  ) {
     this.#views = views;
     this.#stream = stream;
     this.#stack = stack;
     this.#watches.set("", this.#list());
+    // All nodes are listened to, as any may be away.
+    for (const view of views) {
+      const subject = `$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.${stream}.${lettersConsumer}`;
+      view.subscribe(subject, { callback: (_, message) => this.#terminated(message.json<Terminated>()) });
+    }
   }
 
-  static async open(urls: readonly string[], stream: string): Promise<Eye> {
+  /** `lettersConsumer` is the one of the stream whose events are given up. */
+  static async open(urls: readonly string[], stream: string, lettersConsumer: string): Promise<Eye> {
     await using stack = new AsyncDisposableStack();
     const views = await Promise.all(
       urls.map(async (servers, node) => {
@@ -68,7 +86,7 @@ export class Eye implements AsyncDisposable {
         return connection;
       }),
     );
-    return new Eye(views, stream, stack.move());
+    return new Eye(views, stream, lettersConsumer, stack.move());
   }
 
   get leaderships(): readonly Leadership[] {
@@ -79,10 +97,19 @@ export class Eye implements AsyncDisposable {
     return this.#lags;
   }
 
+  /** When JetStream first had an event as given up, by its id, in milliseconds since the epoch. */
+  get terminations(): ReadonlyMap<number, number> {
+    return this.#terminations;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all([...this.#watches.values()]);
     await this.#stack.disposeAsync();
+  }
+
+  #terminated({ stream_seq: id, timestamp }: Terminated): void {
+    this.#terminations.set(id, Math.min(Date.parse(timestamp), this.#terminations.get(id) ?? Infinity));
   }
 
   /** Looks for consumers, and measures how late it comes to it. */

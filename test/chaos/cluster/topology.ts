@@ -67,7 +67,7 @@ export class Topology implements AsyncDisposable {
     const nats = stack.use(await NatsNodes.start(size.nodes, size.isTight === true ? folder : undefined));
     const urls = nats.nodes.map(({ url }) => url);
     const admin = stack.use(await Admin.open(urls));
-    const eye = stack.use(await Eye.open(urls, SCENE.stream));
+    const eye = stack.use(await Eye.open(urls, SCENE.stream, LETTERS.consumer));
     const indexes = Array.from({ length: size.servers }, (_, index) => index);
     const natsLinks = await Promise.all(
       indexes.map(async (server) =>

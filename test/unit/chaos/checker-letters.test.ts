@@ -1,6 +1,6 @@
 /** The judges of dead letters, schedules, readers and batches. */
 import { expect, test } from "vitest";
-import type { Evidence } from "../../chaos/checks/evidence.ts";
+import type { Evidence, Letters } from "../../chaos/checks/evidence.ts";
 import type { Letter } from "../../chaos/cluster/admin.ts";
 import { LETTERS } from "../../chaos/cluster/topology.ts";
 import type { Happening, Kind } from "../../chaos/history.ts";
@@ -31,8 +31,20 @@ function letter(rest: Partial<Letter> = {}): Letter {
   return { id: 1, text: "k1", cause: "attempts", attempts: 3, ...rest };
 }
 
-function run(happenings: (Happening | number | Happening[])[], letters: Letter[]): Evidence {
+function run(
+  happenings: (Happening | number | Happening[])[],
+  written: Letter[],
+  rest: Partial<Letters> = {},
+): Evidence {
+  const letters = { written, pending: 0, unsettled: 0, terminations: new Map<number, number>(), ...rest };
   return evidence(history(PUBLISHED, OPEN, ...happenings), { consumers: [], stored: [STORED], letters });
+}
+
+const REJECTED: Happening = { e: "settle", sub: "l", kind: "terminate", ids: [1] };
+const UNSTORED: Happening = { e: "confirmed", sub: "l", kind: "reject", ids: [], invalid: [], failed: [1] };
+
+function left(atMs: number): Partial<Letters> {
+  return { terminations: new Map([[1, atMs]]) };
 }
 
 const RETRIED = [event(1), settled("reject"), 250, event(2), settled("reject"), 600, event(3), settled("reject")];
@@ -42,6 +54,14 @@ test.each<[string, Evidence]>([
   ["one that is rejected for good", run([event(), settled("terminate")], [letter({ cause: "rejected", attempts: 1 })])],
   ["one that is rejected until it is given up", run(RETRIED, [letter()])],
   ["one that nobody settles until it is given up", run([event(1), 2_000, event(2), 2_000, event(3)], [letter()])],
+  [
+    "one that is kept while its letter cannot be stored, and then rejected again",
+    run(
+      [event(), REJECTED, 3_000, UNSTORED, 1_000, settled("terminate")],
+      [letter({ cause: "rejected", attempts: 1 })],
+    ),
+  ],
+  ["one that left when its letter was stored", run(RETRIED, [letter({ atMs: 5_000.7 })], left(5_000))],
 ])("%s is in order", (_what, of) => {
   expect(found(of)).toEqual([]);
 });
@@ -60,6 +80,9 @@ test.each<[string, Evidence]>([
   ["a letter that tells of fewer attempts than there were", run(RETRIED, [letter({ attempts: 2 })])],
   ["a letter of what was acknowledged", run([event(), settled("ack")], [letter()])],
   ["an attempt beyond the limit", run([...RETRIED, 600, event(4)], [letter()])],
+  ["an event that left before its letter was stored", run(RETRIED, [letter({ atMs: 5_001 })], left(5_000))],
+  ["an event that was never settled, and has a letter", run(RETRIED, [letter()], { unsettled: 1 })],
+  ["an event that was never delivered", run(RETRIED, [letter()], { pending: 1 })],
   ["a reject that is not paced", run([event(1), settled("reject"), 50, event(2), settled("ack")], [])],
 ])("%s is found", (_what, of) => {
   expect(found(of)).toEqual(["letters"]);
@@ -72,6 +95,8 @@ function scheduled(dueMs: number): Happening[] {
   ];
 }
 
+const UNANSWERED: Happening = { e: "cancel", by: "p", key: "k1" };
+
 function cancelled(isCancelled: boolean): Happening[] {
   return [
     { e: "cancel", by: "p", key: "k1" },
@@ -83,6 +108,13 @@ test.each<[string, Happening[], number[], string[]]>([
   ["an event that appears at its time", scheduled(5_000), [5_000], []],
   ["one that is taken back", [...scheduled(5_000), ...cancelled(true)], [], []],
   ["one that was there before it could be taken back", [...scheduled(5_000), ...cancelled(false)], [5_001], []],
+  ["one that may have been taken back", [...scheduled(5_000), UNANSWERED, ...cancelled(false)], [], []],
+  [
+    "one that could not be taken back and does not appear",
+    [...scheduled(5_000), ...cancelled(false)],
+    [],
+    ["schedules"],
+  ],
   ["one that appears early", scheduled(5_000), [4_999], ["schedules"]],
   ["one that does not appear", scheduled(5_000), [], ["schedules"]],
   ["one that appears although it was taken back", [...scheduled(5_000), ...cancelled(true)], [5_000], ["schedules"]],
