@@ -13,7 +13,7 @@ import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { readStored } from "../nats/certain-read.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import type { Publisher } from "../nats/publish.ts";
-import { isMarkSubject, letterSubject, lettersOf } from "./dead-letter-streams.ts";
+import { isMarkSubject, letterSubject, lettersOf, markSubject } from "./dead-letter-streams.ts";
 import { type DeadLetter, readLetter } from "./dead-letter.ts";
 import { type FoundLetter, LetterRemoval, deadlineOf, removeMessage } from "./letter-removal.ts";
 import { Replay, readMark } from "./replay.ts";
@@ -226,16 +226,26 @@ export class DeadLetters {
     const found: { readonly id: bigint; readonly sequence: bigint }[] = [];
     const find = async (id: bigint): Promise<StoredMessage | undefined> =>
       letters === undefined ? undefined : reader.lastOf(letters, letterSubject(stream, consumer, id), deadlineOf(call));
+    const sweep = async (id: bigint): Promise<void> => {
+      if (letters === undefined) return;
+      const mark = await reader.lastOf(letters, markSubject(stream, consumer, id), deadlineOf(call));
+      if (mark !== undefined) await this.#sweep(letters, mark, call);
+    };
     for (const id of ids) {
       const message = await find(id);
-      if (message === undefined) missing.push(id);
-      else found.push({ id, sequence: message.sequence });
+      if (message !== undefined) {
+        found.push({ id, sequence: message.sequence });
+        continue;
+      }
+      missing.push(id);
+      await sweep(id);
     }
     for (const { id } of found.toSorted((a, b) => (a.sequence < b.sequence ? -1 : 1))) {
       const message = await find(id);
       const letter = message === undefined ? undefined : readLetter(message);
       if (letters === undefined || message === undefined || letter === undefined) missing.push(id);
       else yield { letters, letter, message };
+      await sweep(id);
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Removing a dead letter, which is the end of its event: first the event is settled for the consumer, should it not be, then
- * the letter goes, and at last the mark that a replay left beside it.
+ * the letter goes. The mark that a replay may have left beside it goes at last (`replay.ts`, `dead-letters.ts`).
  *
  * JetStream finds what an acknowledgement is for by the stream's sequence alone, so the event can be settled without any
  * delivery of it. What the consumer was never given it would not answer: that is not settled, and need not be.

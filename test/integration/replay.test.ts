@@ -331,6 +331,26 @@ describe("a replay", () => {
   });
 });
 
+test("the mark of a replay that was killed goes with a repetition by ids, and with its letter", async ({
+  client,
+  jsm,
+  natsClient,
+  letters,
+}) => {
+  const stream = await createStream(client);
+  const js = jetstream(natsClient);
+  const mark = (id: number, letter: number) =>
+    js.publish(`dead-letters.${stream}.c.${id}-replay`, JSON.stringify({ letter: String(letter), after: "0" }));
+  await writeLetters(natsClient, stream, [5n, 6n]);
+  await mark(5, 1);
+  await mark(6, 2);
+  await jsm.streams.deleteMessage(`${stream}-dead-letters`, 1);
+  expect(await letters.replay(stream, "c", [5n], {}, CALL)).toEqual({ done: 0, missing: [5n] });
+  expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(2);
+  expect(await letters.delete(stream, "c", [6n], {}, CALL)).toEqual({ done: 1, missing: [] });
+  expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+});
+
 describe("a replayed event", () => {
   test("is seen by its consumer alone, on all servers, and its next letter has both histories", async ({
     nats,
