@@ -44,7 +44,7 @@ export interface LetterWork {
 export interface LetterResult {
   /** Letters that were replayed, or deleted. */
   readonly done: number;
-  /** Of the ids that were asked for, those without a letter. */
+  /** Of the ids that were asked for, those without a letter, as somebody else may have taken it by now. */
   readonly missing: readonly bigint[];
 }
 
@@ -147,7 +147,7 @@ export class DeadLetters {
     call: ApiCall,
     task: {
       readonly prepare: () => Promise<void>;
-      readonly run: (letters: string, found: FoundLetter) => Promise<bigint | undefined>;
+      readonly run: (letters: string, found: FoundLetter) => Promise<bigint | "gone" | undefined>;
     },
   ): Promise<LetterResult> {
     checkNames(stream, consumer);
@@ -165,12 +165,16 @@ export class DeadLetters {
     for await (const found of chosen) {
       if (!(await pace.next())) break;
       const { id } = found.letter;
-      let newId: bigint | undefined;
+      let newId: bigint | "gone" | undefined;
       try {
         newId = await task.run(found.letters, found);
       } catch (error) {
         if (work.onFailed === undefined || !isOfOne(error)) throw error;
         await work.onFailed(id, error);
+        continue;
+      }
+      if (newId === "gone") {
+        if (choice !== "all") missing.push(id);
         continue;
       }
       done += 1;
@@ -259,7 +263,7 @@ function isOfOne(error: unknown): error is WindshiftError {
 class Pace {
   readonly #intervalMs: number;
   readonly #signal: AbortSignal | undefined;
-  #nextAt = 0;
+  #nextAt: number = performance.now();
 
   constructor({ ratePerSecond = 0, signal }: LetterWork) {
     this.#intervalMs = ratePerSecond > 0 ? 1_000 / ratePerSecond : 0;

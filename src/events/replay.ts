@@ -9,6 +9,9 @@
  * 2. The event is published with `WS-Replay-Id`, and with a message id made of the letter: two servers at once store it once.
  * 3. The old event is settled for the consumer, the letter removed, then the mark.
  *
+ * Another replay may have been through since the letter was found, and its mark be gone with the letter. Whoever stores a mark
+ * looks therefore whether the letter is still there.
+ *
  * Whoever finds a mark in step 1 looks first whether the event was stored after that sequence; that takes a while on a busy
  * subject, and only after a failure. A mark that outlived its letter belongs to no other one: it names the letter's sequence.
  * A stream for letters that is full takes no mark; then every replay looks, from the event that it repeats on.
@@ -17,7 +20,7 @@
  */
 import { WindshiftError, quote } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { lookTwice } from "../nats/certain-read.ts";
+import { lookTwice, readStored } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
@@ -79,12 +82,16 @@ export class Replay {
     await this.#removal.prepare(call);
   }
 
-  /** Replays one letter. Returns the id of the new event. */
-  async run(letters: string, found: FoundLetter, call: ApiCall): Promise<bigint> {
+  /** Replays one letter. Returns the id of the new event, or "gone" where somebody else has removed the letter since. */
+  async run(letters: string, found: FoundLetter, call: ApiCall): Promise<bigint | "gone"> {
     const { letter } = found;
     this.#checkIsSeen(letter);
     const headers = this.#headers(found);
     const mark = await this.#mark(letters, letter, call);
+    if (mark.isNew && !(await this.#isThere(letters, letter, call))) {
+      await removeMessage(this.#dependencies, letters, mark.sequence!, call);
+      return "gone";
+    }
     const before = mark.isNew ? undefined : await this.#find(letter, mark.after, call);
     const id = before ?? (await this.#store(letter.subject, headers, found.message.payload, call)).sequence;
     await this.#removal.run(letters, letter, call);
@@ -122,6 +129,11 @@ export class Replay {
         return { isNew: false, after: BigInt(earlier.after), sequence: stored.sequence };
       await removeMessage(this.#dependencies, letters, stored.sequence, call);
     }
+  }
+
+  /** The mark, which is later, proves it where the letter is not there. */
+  async #isThere(letters: string, { sequence }: DeadLetter, call: ApiCall): Promise<boolean> {
+    return (await readStored(this.#dependencies.reader, letters, sequence, deadlineOf(call))) !== undefined;
   }
 
   /** Any replay of a letter comes after this. A stream that was made anew counts its ids from 1. */

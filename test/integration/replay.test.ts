@@ -318,6 +318,31 @@ describe("a replay", () => {
     expect((await jsm.streams.info(stream)).state.messages).toBe(1);
   });
 
+  test("stores no event that another replay has stored while it waited", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await jsm.streams.update(stream, { duplicate_window: 100_000_000 });
+    await writeLetters(natsClient, stream, [5n, 6n]);
+    const reads = natsClient.subscribe(`$JS.API.STREAM.MSG.GET.${stream}-dead-letters`);
+    const seen: string[] = [];
+    void (async () => {
+      for await (const message of reads) seen.push(message.string());
+    })();
+    await natsClient.flush();
+    const slow = letters.replay(stream, "c", "all", { ratePerSecond: 0.5 }, CALL);
+    // It has found the second letter, after the mark of the first one.
+    await until(() => seen.some((text) => (JSON.parse(text) as { seq: number }).seq === 2));
+    expect(await letters.replay(stream, "c", [6n], {}, CALL)).toMatchObject({ done: 1 });
+    expect(await slow).toEqual({ done: 1, missing: [] });
+    expect((await jsm.streams.info(stream)).state.messages).toBe(2);
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+    reads.unsubscribe();
+  });
+
   test("is not misled by what an earlier letter of that id has left", async ({ client, jsm, natsClient, letters }) => {
     const stream = await createStream(client);
     await jetstream(natsClient).publish(
