@@ -73,8 +73,12 @@ export class Consumers {
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
     const names = { stream: spec.stream, consumer: name };
     const policy = spec.deliveryPolicy === undefined ? undefined : toPolicy(spec.stream, spec.deliveryPolicy);
-    // Before the policy is there: an event can be given up from then on.
     if (policy?.deadLetterStream !== undefined) {
+      // A call that is refused leaves no stream behind.
+      const current = await this.#find(spec.stream, name, { ...call, names });
+      if (current !== undefined) checkUsable(current, "name");
+      this.#open.refuseDuringReset(spec.stream, name);
+      // Before the policy is there: an event can be given up from then on.
       await this.#deadLetterStreams.ensure(policy.deadLetterStream, spec.stream, name, call);
     }
     const existing = spec.name === undefined ? undefined : await this.#find(spec.stream, name, { ...call, names });

@@ -179,6 +179,14 @@ describe("the stream for dead letters", () => {
     expect(await jsm.consumers.list(`${stream}-letters`).next()).toEqual([]);
   });
 
+  test("is not made for a consumer that cannot be ensured", async ({ client, jsm }) => {
+    const stream = await ensureStream(client);
+    await jsm.consumers.add(stream, { durable_name: "c", ack_policy: "all" });
+    const request = { stream, name: "c", subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } };
+    expect(await failure(client.ensureConsumer(request))).toMatchObject({ reason: "CONFIGURATION_REFUSED" });
+    await expect(jsm.streams.info(`${stream}-dead-letters`)).rejects.toThrow("not found");
+  });
+
   test("has no consumer with dead letters itself", async ({ client }) => {
     const source = await createFailing(client, { deadLetter: {} });
     const stream = `${source.stream}-dead-letters`;
