@@ -28,7 +28,7 @@ const NO_OUTCOME: Readonly<Record<string, string | undefined>> = {
 /** Recordings that come to something else on purpose: what grpc-js makes of an outcome of the native engine. */
 const DIFFERENT: Readonly<Record<string, (native: StreamOutcome) => StreamOutcome>> = {
   // Methods of HTTP other than POST are 405, and whoever reads what curl prints is told what is wrong.
-  "curl: get": (native) => ({ ...native, httpStatus: "415", contentType: undefined, rest: "" }),
+  "curl: get": (native) => ({ ...native, httpStatus: "415", contentType: undefined, metadata: [], rest: "" }),
   "curl: post_that_is_no_grpc": (native) => ({ ...native, contentType: undefined, rest: "" }),
   // It is no missing message, but a broken one.
   "curl: part_of_a_message": (native) => ({ ...native, status: "12" }),

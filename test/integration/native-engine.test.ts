@@ -9,6 +9,7 @@ import { connect as connectTls } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { CallStatus, CancelCause, EngineCall, EngineOptions, Refusal } from "../../src/grpc/engine/engine.ts";
+import { HpackDecoder } from "../../src/grpc/engine/native/hpack.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Stream } from "../../src/grpc/engine/native/stream.ts";
 import { selfSigned } from "../support/certificate.ts";
@@ -842,6 +843,39 @@ describe("requests that are not finished", () => {
     expect(peer.received.find(({ type }) => type === Type.headers)!.payload.toString("latin1")).toContain("415");
   });
 
+  test.for([
+    ["GET", true],
+    ["HEAD", false],
+  ] as const)(
+    "that are no gRPC because of their method, %s, are told the one that is",
+    async ([method, hasContent]) => {
+      const { port } = await start();
+      const peer = await attacker(port);
+      const block = [field(":method", method), field(":scheme", "http"), field(":path", "/"), field(":authority", "x")];
+      peer.send(frame(Type.headers, END_HEADERS | END_STREAM, 1, Buffer.concat(block)));
+      await peer.endOf(1);
+      const { payload, flags } = await peer.find(({ type, streamId }) => type === Type.headers && streamId === 1);
+      const fields: Record<string, string> = {};
+      new HpackDecoder().decode(payload, 0, payload.length, ({ name, value }) => void (fields[name] = value));
+      expect(fields).toMatchObject({ ":status": "405", allow: "POST" });
+      expect((flags & END_STREAM) === 0).toBe(hasContent);
+      expect(dataBytes(peer, 1) > 0).toBe(hasContent);
+      await peer.roundTrip();
+      expect(peer.received.some(({ type }) => type === Type.rstStream)).toBe(false);
+    },
+  );
+
+  test("that ask for a tunnel have their answer before they end, as they wait for it", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    const block = [field(":method", "CONNECT"), field(":authority", "localhost:1")];
+    peer.send(frame(Type.headers, END_HEADERS, 1, Buffer.concat(block)));
+    await peer.endOf(1);
+    const { payload } = await peer.find(({ type, streamId }) => type === Type.headers && streamId === 1);
+    expect(payload.toString("latin1")).toContain("405");
+    expect(await peer.resetOf(1)).toBe("NO_ERROR");
+  });
+
   test("that are no gRPC, and never end, get their answer after a time limit", async () => {
     const { port } = await start({}, 50);
     const peer = await attacker(port);
@@ -1116,6 +1150,7 @@ describe("connections", () => {
   test.for([
     ["at once", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false],
     ["byte for byte", "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", true],
+    ["and want no content", "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", false],
     ["with a method like the preface", "PRI * HTTP/1.1\r\n\r\n", true],
   ] as const)("that speak HTTP/1 %s get a plain answer", async ([, request, isSlow]) => {
     const { port } = await start();
@@ -1126,7 +1161,10 @@ describe("connections", () => {
       await new Promise(setImmediate);
     }
     await peer.closed;
-    expect(peer.raw.toString("latin1")).toMatch(/^HTTP\/1\.1 4\d\d .*\r\n[^]*\r\n\r\n./);
+    const content = request.startsWith("HEAD") ? /$/ : /.+\n$/;
+    expect(peer.raw.toString("latin1")).toMatch(
+      new RegExp(`^HTTP/1.1 400 Bad Request\r\n[^]*\r\n\r\n${content.source}`),
+    );
   });
 
   test("that speak HTTP/1 without end are closed", async () => {

@@ -202,10 +202,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
       const text = `request metadata has ${headers.bytes} bytes, at most ${this.#services.maxMetadataBytes} are accepted`;
       this.#refuse("metadata_too_large", text);
     } else if (headers.method !== "POST" || !isGrpc(this.#first("content-type"))) {
-      // Answered at its end: clients such as curl take an error before it for a reason to send no more of it.
-      this.#isHttp = true;
-      this.#headers = encodeHttpHeaders(headers.method === "POST" ? 415 : 405);
-      if (this.#hold(CALL_BYTES + headers.bytes)) this.connection.tellReadOver(this);
+      this.#onHttp(headers);
     } else {
       this.#handler = this.#services.handlers.get(this.path);
       if (this.#handler === undefined) this.#refuse("unknown_method", `the server has no method ${quote(this.path)}`);
@@ -213,6 +210,20 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
         if (this.#readDeadline() && this.#readEncoding()) this.#begin(this.#handler);
       }
     }
+  }
+
+  /** Answered at its end: clients such as curl take an error before it for a reason to send no more of it. */
+  #onHttp({ method, bytes }: HeaderList): void {
+    this.#isHttp = true;
+    this.#headers = encodeHttpHeaders(method === "POST" ? 415 : 405);
+    if (method === "HEAD") {
+      // It has no content, and neither has its answer.
+      this.#over();
+      this.respond(this.#headers);
+    } else if (method === "CONNECT") {
+      // It waits for the answer before it sends anything.
+      this.#respondHttp();
+    } else if (this.#hold(CALL_BYTES + bytes)) this.connection.tellReadOver(this);
   }
 
   override onData(bytes: Buffer, start: number, end: number): void {

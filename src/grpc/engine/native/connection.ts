@@ -58,7 +58,8 @@ const WORTH_BYTES = 1024;
 const MAX_BACKLOG_BYTES = 4 * 1024 * 1024;
 const HTTP1 = /^[A-Z]+ [^ \r\n]* HTTP\/1\.[01]\r?\n/;
 const MAX_HTTP1_BYTES = 4096;
-const HTTP1_ANSWER = `HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\nThis port speaks gRPC, over HTTP/2 alone.\n`;
+const HTTP1_ANSWER = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n";
+const HTTP1_TEXT = "This port speaks gRPC, over HTTP/2 alone.\n";
 const NO_BYTES = Buffer.alloc(0);
 
 /** A connection from its first byte on. */
@@ -308,7 +309,7 @@ export class Connection implements FrameHandler {
     // The first bytes of the preface look like HTTP/1, and the other way round.
     this.#http1 += PREFACE.toString("latin1", 0, this.#http1 === "" ? seen : 0) + chunk.toString("latin1");
     if (HTTP1.test(this.#http1)) {
-      this.socket.write(HTTP1_ANSWER);
+      this.socket.write(this.#http1.startsWith("HEAD ") ? HTTP1_ANSWER : HTTP1_ANSWER + HTTP1_TEXT);
       this.#close();
     } else if (this.#http1.length > MAX_HTTP1_BYTES || !MAYBE_HTTP1.test(this.#http1)) {
       this.#fail(ErrorCode.protocolError, "this is no HTTP/2");

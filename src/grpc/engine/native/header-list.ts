@@ -59,8 +59,14 @@ export class HeaderList {
     if (this.#isMalformed) return "malformed";
     if (this.bytes > this.#maxBytes) return "too_large";
     if (this.isTrailers) return undefined;
-    const isComplete = this.method !== undefined && this.scheme !== undefined && (this.path ?? "") !== "";
-    return isComplete ? undefined : "malformed";
+    return this.#isComplete ? undefined : "malformed";
+  }
+
+  get #isComplete(): boolean {
+    const { method, scheme, path } = this;
+    // Section 8.5: what it asks for is a connection, not a resource.
+    if (method === "CONNECT") return (this.authority ?? "") !== "" && scheme === undefined && path === undefined;
+    return method !== undefined && scheme !== undefined && (path ?? "") !== "";
   }
 
   #setContentLength(value: string): void {

@@ -42,7 +42,11 @@ function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64").replace(/=+$/, "");
 }
 
+const METHOD_NOT_ALLOWED = 405;
+
 /** Fields for a request that is no gRPC: plain HTTP is understood by whoever sent it. */
 export function encodeHttpHeaders(status: number): Buffer {
-  return Buffer.concat([encodeField(":status", String(status)), encodeField("content-type", "text/plain")]);
+  const fields = [encodeField(":status", String(status)), encodeField("content-type", "text/plain")];
+  if (status === METHOD_NOT_ALLOWED) fields.push(encodeField("allow", "POST"));
+  return Buffer.concat(fields);
 }

@@ -5,6 +5,11 @@ import { HeaderField } from "../../../../src/grpc/engine/native/hpack.ts";
 
 type Pair = readonly [name: string, value: string];
 
+const CONNECT: Pair[] = [
+  [":method", "CONNECT"],
+  [":authority", "localhost:1"],
+];
+
 const REQUEST: Pair[] = [
   [":method", "POST"],
   [":scheme", "http"],
@@ -30,6 +35,9 @@ describe("a request", () => {
 
   test.each<[string, Pair[]]>([
     ["without a method", REQUEST.slice(1)],
+    ["that asks for a connection to nowhere", CONNECT.slice(0, 1)],
+    ["that asks for a connection and a path", [...CONNECT, [":path", "/"]]],
+    ["that asks for a connection and a scheme", [...CONNECT, [":scheme", "http"]]],
     ["without a scheme", REQUEST.filter(([name]) => name !== ":scheme")],
     ["without a path", REQUEST.filter(([name]) => name !== ":path")],
     ["with an empty path", [...REQUEST.filter(([name]) => name !== ":path"), [":path", ""]]],
@@ -66,6 +74,10 @@ describe("a request", () => {
     expect(list.problem).toBeUndefined();
     expect(list.fields.map((field) => field.value)).toEqual([value]);
     expect(list.bytes).toBe(listOf(REQUEST).bytes + "x-some".length + received.length + 32);
+  });
+
+  test("of CONNECT has an authority, and neither a scheme nor a path", () => {
+    expect(listOf(CONNECT).problem).toBeUndefined();
   });
 
   test("counts 32 bytes for each field, and is too large beyond the limit", () => {

@@ -72,5 +72,7 @@ function unescapeBytes(text: string): number[] {
 }
 
 test("what is no gRPC gets a status of HTTP", () => {
-  expect(fieldsOf(encodeHttpHeaders(415))).toEqual({ ":status": "415", "content-type": "text/plain" });
+  const type = { "content-type": "text/plain" };
+  expect(fieldsOf(encodeHttpHeaders(415))).toEqual({ ":status": "415", ...type });
+  expect(fieldsOf(encodeHttpHeaders(405))).toEqual({ ":status": "405", ...type, allow: "POST" });
 });
