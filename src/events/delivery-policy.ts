@@ -15,7 +15,7 @@ import { nanoseconds } from "../nats/units.ts";
 export interface DeliveryPolicy {
   /** Deliveries after which an event is given up; 0: no limit. */
   readonly maxAttempts: number;
-  /** What a reject without a delay waits, by attempt; the last repeats. Empty: nothing. */
+  /** What a reject without a delay waits, by attempt; the last repeats. Empty: 1 s, 2 s, … where attempts have a limit. */
   readonly backoffMs: readonly number[];
   /** The stream that keeps what is given up; undefined: nothing does. */
   readonly deadLetterStream: string | undefined;
@@ -42,6 +42,10 @@ export const POLICY_KEY = "windshift.delivery-policy";
 
 const MAX_BACKOFFS = 100;
 const DEAD_LETTERS = "-dead-letters";
+/** Where a policy limits attempts and names no back-off: so long after the first one, then twice as long, … */
+const FIRST_BACKOFF_MS = 1_000;
+/** … and no longer. */
+const MAX_BACKOFF_MS = 60_000;
 
 /** The policy that is asked for; undefined where an empty one is, which means none. Throws for what is not valid. */
 export function toPolicy(stream: string, spec: DeliveryPolicySpec): DeliveryPolicy | undefined {
@@ -63,9 +67,11 @@ export function toPolicy(stream: string, spec: DeliveryPolicySpec): DeliveryPoli
 }
 
 /** How long a reject without a delay waits after this attempt, in whole nanoseconds; 0: not at all. */
-export function backoffNanoseconds({ backoffMs }: DeliveryPolicy, attempt: number): number {
+export function backoffNanoseconds({ maxAttempts, backoffMs }: DeliveryPolicy, attempt: number): number {
   const { length } = backoffMs;
-  return length === 0 ? 0 : nanoseconds(backoffMs[Math.min(attempt, length) - 1]!);
+  if (length > 0) return nanoseconds(backoffMs[Math.min(attempt, length) - 1]!);
+  // At once, rejects would be through with all attempts in milliseconds.
+  return maxAttempts === 0 ? 0 : nanoseconds(Math.min(FIRST_BACKOFF_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS));
 }
 
 /** Whether the attempts of an event have run out with this one. */

@@ -278,6 +278,21 @@ describe("the back-off", () => {
     await call.cancel();
   });
 
+  test("is there also where only attempts are limited, so that rejects do not use them up at once", async ({
+    client,
+  }) => {
+    const source = await createFailing(client, { maxAttempts: 3 });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject);
+    await call.event();
+    const start = performance.now();
+    call.send({ case: "reject", value: { ids: [id] } });
+    await call.confirmation();
+    expect((await call.event()).deliveryAttempt).toBe(2n);
+    expect(performance.now() - start).toBeGreaterThan(990);
+    await call.cancel();
+  });
+
   test("gives way to the delay that a client names", async ({ client }) => {
     const source = await createFailing(client, { backoff: [duration(3_600_000)] });
     const call = await client.subscribe(source.stream, "c");

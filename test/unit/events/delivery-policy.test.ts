@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import {
   POLICY_KEY,
   type StoredPolicy,
+  backoffNanoseconds,
   decodePolicy,
   encodePolicy,
   isSamePolicy,
@@ -51,6 +52,19 @@ test("policies are the same when they say the same", () => {
   expect(isSamePolicy(undefined, undefined)).toBe(true);
   expect(isSamePolicy(FULL, undefined)).toBe(false);
   expect(isSamePolicy(FULL, { ...FULL, backoffMs: [1000, 0.5] })).toBe(false);
+});
+
+test.for<readonly [what: string, maxAttempts: number, backoffMs: readonly number[], waitsMs: readonly number[]]>([
+  ["by attempt, and the last repeats", 9, [0.5, 1_000], [0.5, 1_000, 1_000]],
+  ["as it is named, also without a limit of attempts", 0, [5], [5, 5]],
+  ["twice as long each time, up to a minute, where there is only a limit of attempts", 9, [], [1_000, 2_000, 4_000]],
+  ["not at all where there is neither", 0, [], [0, 0]],
+])("a rejected event waits %s", ([, maxAttempts, backoffMs, waitsMs]) => {
+  const policy = { maxAttempts, backoffMs, deadLetterStream: undefined };
+  const waits = waitsMs.map((_, index) => backoffNanoseconds(policy, index + 1) / 1e6);
+  expect(waits).toEqual(waitsMs);
+  const last = backoffNanoseconds(policy, 4_000_000_000) / 1e6;
+  expect(last).toBe(backoffMs.length > 0 || maxAttempts === 0 ? waitsMs.at(-1) : 60_000);
 });
 
 test("versions grow, also past one that is ahead of this clock", () => {

@@ -435,7 +435,7 @@ export type DeliveryPolicy = Message<"windshift.events.v1alpha1.DeliveryPolicy">
 
   /**
    * How long an event that was rejected without a `delay` waits, by attempt: the first for the first delivery, the last for
-   * all after it. None: it is delivered again at once. A negative one, one above 292 years, and more than 100 of them are
+   * all after it. None: with `max_attempts` 1 s, 2 s, 4 s, … up to 60 s, else it is delivered again at once. A negative one, one above 292 years, and more than 100 of them are
    * `INVALID_ARGUMENT`.
    *
    * @generated from field: repeated google.protobuf.Duration backoff = 2;
