@@ -134,6 +134,8 @@ afterEach(() => {
 const PACKED_CALL = callBlock("/test/Hold", ["grpc-encoding", "gzip"]);
 const BOMB_DATA = data(3, message(gzipSync(Buffer.alloc(4 * MIB)), 1));
 
+/** A dynamic table of nothing, and then of all that may be. */
+const TABLE_GAME = Buffer.concat([Buffer.of(0x20), integer(4096, 5, 0x20)]);
 const TEXT_DATA = data(3, message(gzipSync(Buffer.concat([randomBytes(14_000), Buffer.alloc(48 * 14_000)])), 1));
 
 /** A call that ends with its message. */
@@ -434,34 +436,85 @@ describe("header blocks", () => {
     const large = field("x-bomb", "x".repeat(4000), 0x40);
     peer.send(frame(Type.headers, END_HEADERS, 1, Buffer.concat([callBlock("/test/Hold"), large])));
     await expect.poll(() => held.length).toBe(1);
-    const before = await heldBytes();
     // Each of these bytes is a field of 4 KB: 60 MB in one frame, and each frame a call that stays.
     const bomb = Buffer.concat([callBlock("/test/Hold"), Buffer.alloc(15 * KIB, 0x80 | 62)]);
-    for (let i = 1; i <= 100; i++) peer.send(frame(Type.headers, END_HEADERS, 2 * i + 1, bomb));
-    await peer.roundTrip();
-    const answer = await peer.endOf(201);
-    expect(answer.payload.toString("latin1")).toContain("request metadata has ");
-    expect(held).toHaveLength(1);
-    expect((await heldBytes()) - before).toBeLessThan(4 * MIB);
+    await withBystander(
+      port,
+      async (served) => {
+        for (let i = 1; i <= 100; i++) {
+          peer.send(frame(Type.headers, END_HEADERS, 2 * i + 1, bomb));
+          await served();
+        }
+        const answer = await peer.endOf(201);
+        expect(answer.payload.toString("latin1")).toContain("request metadata has ");
+        expect(held).toHaveLength(1);
+      },
+      { bytes: 4 * MIB },
+    );
+  });
+
+  test.for([
+    ["to the same again and again", Buffer.alloc(10 * KIB, 0x20)],
+    ["to nothing and back", Buffer.concat(Array.from({ length: 2 * KIB }, () => TABLE_GAME))],
+  ] as const)("that change the table's size %s are read, and cost little", async ([, changes]) => {
+    const { port } = await start();
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port);
+        const fields = Buffer.concat(Array.from({ length: 40 }, (_, index) => field(`x-${index}`, "value", 0x40)));
+        for (let i = 0; i < 200; i++) {
+          const block = Buffer.concat([changes, callBlock("/test/Nothing"), fields]);
+          peer.send(frame(Type.headers, open, 2 * i + 1, block));
+          await served();
+        }
+        await peer.endOf(399);
+      },
+      { bytes: 4 * MIB, calls: 5000 },
+    );
+  });
+
+  test("over the limit by hundreds, in as many frames as they may have, are each refused", async () => {
+    const { port } = await start();
+    const block = callBlock("/test/Echo", ...Array.from({ length: 50 }, () => ["x-large", "x".repeat(KIB)] as const));
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port);
+        for (let i = 0; i < 300; i++) {
+          peer.send(frame(Type.headers, END_STREAM, 2 * i + 1, block.subarray(0, 2 * KIB)));
+          for (let at = 2 * KIB; at < block.length; at += 2 * KIB) {
+            const flags = at + 2 * KIB < block.length ? 0 : END_HEADERS;
+            peer.send(frame(Type.continuation, flags, 2 * i + 1, block.subarray(at, at + 2 * KIB)));
+          }
+          if (i % 10 === 0) await served();
+        }
+        expect((await peer.endOf(599)).payload.toString("latin1")).toMatch(/request metadata has \d+ bytes/);
+      },
+      MEMORY,
+    );
   });
 
   test("leave nothing of fields that the table has dropped", async () => {
     const { port } = await start();
-    const peers = [];
-    const before = await heldBytes();
-    for (let i = 0; i < 50; i++) {
-      const peer = await attacker(port);
-      peers.push(peer);
-      // Each of these takes the place of the one before.
-      for (let entry = 0; entry < 250; entry++) {
-        const large = field("x-large", `${entry}`.padEnd(1900, "x"), 0x40);
-        const block = Buffer.concat([callBlock("/test/Nothing"), large]);
-        peer.send(frame(Type.headers, open, 2 * entry + 1, block));
-      }
-      await peer.roundTrip();
-      peer.received.length = 0;
-    }
-    expect((await heldBytes()) - before).toBeLessThan(50 * 200 * KIB);
+    await withBystander(
+      port,
+      async (served) => {
+        for (let i = 0; i < 50; i++) {
+          const peer = await attacker(port);
+          // Each of these takes the place of the one before.
+          for (let entry = 0; entry < 250; entry++) {
+            const large = field("x-large", `${entry}`.padEnd(1900, "x"), 0x40);
+            const block = Buffer.concat([callBlock("/test/Nothing"), large]);
+            peer.send(frame(Type.headers, open, 2 * entry + 1, block));
+          }
+          await peer.roundTrip();
+          peer.received.length = 0;
+          await served();
+        }
+      },
+      { bytes: 50 * 200 * KIB },
+    );
   });
 
   test("over the limit are RESOURCE_EXHAUSTED, and the connection stays", async () => {
@@ -495,15 +548,16 @@ describe("header blocks", () => {
 
   test("that never end are bounded, and do not keep others from being served", async () => {
     const { port } = await start();
-    await withBystander(port, async () => {
+    const dribble = async (served: Served): Promise<void> => {
       const slow = await Promise.all(Array.from({ length: 200 }, async () => attacker(port)));
       for (const peer of slow) peer.send(frame(Type.headers, 0, 1, callBlock("/test/Echo").subarray(0, 10)));
       for (let i = 0; i < 20; i++) {
         for (const peer of slow) peer.send(frame(Type.continuation, 0, 1, Buffer.of(0)));
-        await new Promise(setImmediate);
+        await served();
       }
       expect(slow.every(({ isClosed }) => !isClosed)).toBe(true);
-    });
+    };
+    await withBystander(port, dribble, MEMORY);
   });
 });
 
@@ -558,8 +612,7 @@ describe("flow control", () => {
   ] as const)("a client %s makes the server hold no more than its budget", async ([, values]) => {
     const maxUnreadBytes = 4 * MIB;
     const { port, engine, held } = await start({ maxUnreadBytes });
-    await withBystander(port, async () => {
-      const before = await heldBytes();
+    const attack = async (served: Served): Promise<void> => {
       const peers = await Promise.all(Array.from({ length: 10 }, async () => attacker(port, ...values)));
       for (const peer of peers) {
         peer.socket.pause();
@@ -567,12 +620,14 @@ describe("flow control", () => {
       }
       await expect.poll(() => held.length).toBe(200);
       // Handlers that look at what `send` says, and add a message each time: 256 KiB each, and a bit.
-      for (const opened of held) while (opened.send(Buffer.alloc(16 * KIB)) && !opened.cancelled);
-      expect(engine.unreadBytes).toBeLessThanOrEqual(maxUnreadBytes);
-      await new Promise(setImmediate);
+      for (const opened of held) {
+        while (opened.send(Buffer.alloc(16 * KIB)) && !opened.cancelled);
+        expect(engine.unreadBytes).toBeLessThanOrEqual(maxUnreadBytes);
+        await served();
+      }
       expect(held.some((opened) => opened.cancelled)).toBe(true);
-      expect((await heldBytes()) - before).toBeLessThan(maxUnreadBytes + 10 * MIB);
-    });
+    };
+    await withBystander(port, attack, { bytes: maxUnreadBytes + 10 * MIB });
   });
 
   test("a client that does not read, and asks for small answers, costs what they say, not a buffer for each", async () => {
@@ -586,13 +641,13 @@ describe("flow control", () => {
     const chunks = message(filler);
     for (let at = 0; at < 40 * chunks.length; at += 16 * KIB - 1) peer.send(data(1, wrap(chunks, at, 16 * KIB - 1)));
     await expect.poll(() => peer.socket.writableLength, { timeout: 20_000 }).toBeLessThan(MIB);
-    const before = await heldBytes();
-    for (let i = 0; i < 2000; i++) {
-      peer.send(ping());
-      await new Promise(setImmediate);
-      await new Promise(setImmediate);
-    }
-    expect((await heldBytes()) - before).toBeLessThan(16 * MIB);
+    const askOn = async (served: Served): Promise<void> => {
+      for (let i = 0; i < 2000; i++) {
+        peer.send(ping());
+        await served();
+      }
+    };
+    await withBystander(port, askOn, MEMORY);
   });
 });
 
@@ -908,6 +963,28 @@ describe("requests that are not finished", () => {
 });
 
 describe("messages", () => {
+  test.for([
+    ["promise more than is allowed", "/test/Echo", 0xffff_ffff, 2000],
+    ["promise as much as is allowed, and send none of it", "/test/Echo", 4 * MIB, 900],
+    ["promise as much in streams", "/test/Hold", 4 * MIB, 900],
+  ] as const)("that %s cost what has come of them", async ([, path, promised, count]) => {
+    const { port } = await start();
+    await withBystander(
+      port,
+      async (served) => {
+        const peer = await attacker(port);
+        for (let i = 0; i < count; i++) {
+          const id = 2 * i + 1;
+          peer.send(call(id, path), data(id, Buffer.concat([Buffer.of(0), u32(promised)])));
+          if (i % 20 === 0) await served();
+        }
+        await peer.roundTrip();
+        expect(peer.goaway).toBeUndefined();
+      },
+      { bytes: 8 * MIB },
+    );
+  });
+
   test("that unpack to more than allowed are RESOURCE_EXHAUSTED, and to less are served", async () => {
     const { port } = await start();
     const peer = await attacker(port);
