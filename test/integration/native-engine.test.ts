@@ -122,6 +122,8 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise(setImmediate);
 }
 
+const MANY_CONNECTIONS = 2000;
+
 /** Exceptions that escape are a crash in production. */
 const escaped: unknown[] = [];
 const onEscape = (error: unknown): void => void escaped.push(error);
@@ -1231,26 +1233,36 @@ describe("connections", () => {
     ["with a method like the preface", "PRI * HTTP/1.1\r\n\r\n", true],
   ] as const)("that speak HTTP/1 %s get a plain answer", async ([, request, isSlow]) => {
     const { port } = await start();
-    const peer = await Http2Peer.open(port, true);
-    onTestFinished(() => peer.destroy());
-    for (const part of isSlow ? request : [request]) {
-      peer.send(Buffer.from(part));
-      await new Promise(setImmediate);
-    }
-    await peer.closed;
     const content = request.startsWith("HEAD") ? /$/ : /.+\n$/;
-    expect(peer.raw.toString("latin1")).toMatch(
-      new RegExp(`^HTTP/1.1 400 Bad Request\r\n[^]*\r\n\r\n${content.source}`),
-    );
+    await withBystander(port, async (served) => {
+      const peer = await Http2Peer.open(port, true);
+      onTestFinished(() => peer.destroy());
+      for (const part of isSlow ? request : [request]) {
+        peer.send(Buffer.from(part));
+        await served();
+      }
+      await peer.closed;
+      expect(peer.raw.toString("latin1")).toMatch(
+        new RegExp(`^HTTP/1.1 400 Bad Request\r\n[^]*\r\n\r\n${content.source}`),
+      );
+    });
   });
 
   test("that speak HTTP/1 without end are closed", async () => {
     const { port } = await start();
-    const peer = await Http2Peer.open(port);
-    onTestFinished(() => peer.destroy());
-    const sent = await peer.flood(10_000, (i) => Buffer.from(i === 0 ? "GET /" : "x"));
-    expect(sent).toBeLessThan(10_000);
-    await peer.closed;
+    await withBystander(
+      port,
+      async (served) => {
+        for (let i = 0; i < 20; i++) {
+          const peer = await Http2Peer.open(port);
+          onTestFinished(() => peer.destroy());
+          const sent = await peer.flood(10_000, (n) => Buffer.from(n === 0 ? "GET /" : "x"), served);
+          expect(sent).toBeLessThan(10_000);
+          await peer.closed;
+        }
+      },
+      MEMORY,
+    );
   });
 
   test("that never get to the point are closed after ten seconds", async () => {
@@ -1293,51 +1305,79 @@ describe("connections", () => {
 
   test("that are silent are asked for a sign of life, and closed without one", async () => {
     const { port } = await start({ keepaliveTimeMs: 300, keepaliveTimeoutMs: 300 });
-    const dead = await attacker(port);
-    const alive = await attacker(port);
-    let seen = 0;
-    const answering = setInterval(() => {
-      for (const { type, flags, payload } of alive.received.slice(seen)) {
-        seen += 1;
-        if (type === Type.ping && (flags & ACK) === 0) alive.send(frame(Type.ping, ACK, 0, payload));
-      }
-    }, 10);
-    onTestFinished(() => clearInterval(answering));
-    await dead.closed;
-    expect(alive.isClosed).toBe(false);
-    await alive.roundTrip();
+    await withBystander(port, async () => {
+      const dead = await attacker(port);
+      const alive = await attacker(port);
+      let seen = 0;
+      const answering = setInterval(() => {
+        for (const { type, flags, payload } of alive.received.slice(seen)) {
+          seen += 1;
+          if (type === Type.ping && (flags & ACK) === 0) alive.send(frame(Type.ping, ACK, 0, payload));
+        }
+      }, 10);
+      onTestFinished(() => clearInterval(answering));
+      await dead.closed;
+      expect(alive.isClosed).toBe(false);
+      await alive.roundTrip();
+    });
   });
 
-  test("by the thousand are served, and let go of all they held", async () => {
+  test("by the thousand are served, cost little while they are idle, and let go of all they held", async () => {
     const { port } = await start();
-    const count = 2000;
     const peers: Http2Peer[] = [];
-    for (let i = 0; i < count; i += 100) {
-      peers.push(...(await Promise.all(Array.from({ length: 100 }, async () => attacker(port)))));
-    }
-    for (const peer of peers) peer.send(unary(1, "/test/Echo", Buffer.of(1)));
-    await Promise.all(peers.map(async (peer) => peer.endOf(1)));
+    const before = await heldBytes();
+    onTestFinished(() => peers.forEach((peer) => peer.destroy()));
+    await withBystander(
+      port,
+      async (served) => {
+        for (let i = 0; i < MANY_CONNECTIONS; i += 50) {
+          const more = await Promise.all(Array.from({ length: 50 }, async () => Http2Peer.start(port)));
+          for (const peer of more) peer.send(unary(1, "/test/Echo", Buffer.of(1)));
+          await Promise.all(more.map(async (peer) => peer.endOf(1)));
+          peers.push(...more);
+          await served();
+        }
+      },
+      { bytes: MANY_CONNECTIONS * 16 * KIB },
+    );
     for (const peer of peers) peer.destroy();
     await Promise.all(peers.map(async ({ closed }) => closed));
+    peers.length = 0;
+    expect((await heldBytes()) - before).toBeLessThan(MANY_CONNECTIONS * KIB);
   });
 
   test("beyond the limit are closed at once, and when others leave there is room", async () => {
-    const { port } = await start({ maxConnections: 10 });
+    const { port } = await start({ maxConnections: 11 });
     const peers = await Promise.all(Array.from({ length: 10 }, async () => attacker(port)));
     await Promise.all(peers.map(async (peer) => peer.roundTrip()));
+    await withBystander(
+      port,
+      async (served) => {
+        for (let i = 0; i < 500; i++) {
+          const further = await Http2Peer.open(port);
+          await further.closed;
+          if (i % 10 === 0) await served();
+        }
+      },
+      MEMORY,
+    );
+    const takesRoom = async (): Promise<void> => {
+      const isServed = async (): Promise<boolean> => {
+        const peer = await attacker(port);
+        return peer.roundTrip().then(
+          () => true,
+          () => false,
+        );
+      };
+      await expect.poll(isServed).toBe(true);
+    };
+    // That of the bystander.
+    await takesRoom();
     const further = await Http2Peer.open(port);
     await further.closed;
     peers[0]!.destroy();
     await peers[0]!.closed;
-    await expect
-      .poll(async () => {
-        const peer = await attacker(port);
-        return peer.roundTrip().then(
-          () => "served",
-          () => "closed",
-        );
-      })
-      .toBe("served");
+    await takesRoom();
   });
 
   test("that cannot be accepted harm nobody else", async () => {
@@ -1506,17 +1546,49 @@ describe("TLS", () => {
     await peer.endOf(1);
   });
 
+  async function withTlsBystander(port: number, attack: (served: Served) => Promise<void>): Promise<void> {
+    const open = async (): Promise<Http2Peer> => {
+      const peer = await Http2Peer.startTls(port);
+      onTestFinished(() => peer.destroy());
+      return peer;
+    };
+    await underAttack(open, attack, MEMORY);
+  }
+
   withTls.for([
     ["another protocol", ["http/1.1"]],
     ["none", undefined],
-  ] as const)("a client that asks for %s by ALPN is turned away", async ([, protocols]) => {
+  ] as const)("clients that ask for %s by ALPN are turned away", async ([, protocols]) => {
     const { port } = await start({ tls: pair! });
-    const options = protocols === undefined ? {} : { ALPNProtocols: [...protocols] };
-    const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, ...options });
-    const errors: Error[] = [];
-    socket.on("error", (error) => void errors.push(error)).resume();
-    await new Promise((resolve) => socket.once("close", resolve));
-    expect(socket.alpnProtocol || false).toBe(false);
+    await withTlsBystander(port, async (served) => {
+      for (let i = 0; i < 100; i++) {
+        const options = protocols === undefined ? {} : { ALPNProtocols: [...protocols] };
+        const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, ...options });
+        const errors: Error[] = [];
+        socket.on("error", (error) => void errors.push(error)).resume();
+        await new Promise((resolve) => socket.once("close", resolve));
+        expect(socket.alpnProtocol || false).toBe(false);
+        await served();
+      }
+    });
+  });
+
+  withTls("clients that begin to shake hands, and break off or send noise, disturb nobody", async () => {
+    const { port } = await start({ tls: pair! });
+    // A ClientHello of 512 bytes, of which none is ever complete.
+    const hello = Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03]);
+    await withTlsBystander(port, async (served) => {
+      const silent = await Promise.all(Array.from({ length: 100 }, async () => Http2Peer.open(port)));
+      onTestFinished(() => silent.forEach((peer) => peer.destroy()));
+      for (const peer of silent) peer.send(hello);
+      for (let i = 0; i < 200; i++) {
+        const peer = await Http2Peer.open(port);
+        peer.send(i % 2 === 0 ? hello : Buffer.concat([hello.subarray(0, 5), Buffer.alloc(512, i)]));
+        await served();
+        peer.destroy();
+      }
+      expect(silent.every(({ isClosed }) => !isClosed)).toBe(true);
+    });
   });
 
   withTls("a client that wants to renegotiate is refused", async () => {
