@@ -5,6 +5,7 @@ import {
   backoffNanoseconds,
   decodePolicy,
   encodePolicy,
+  isLastAttempt,
   isSamePolicy,
   nextVersion,
   toPolicy,
@@ -71,4 +72,19 @@ test("versions grow, also past one that is ahead of this clock", () => {
   const ahead = Date.now() + 1_000_000;
   expect(nextVersion({ policy: undefined, version: ahead })).toBe(ahead + 1);
   expect(nextVersion(undefined)).toBeGreaterThan(1_700_000_000_000);
+});
+
+test("a reject waits as its attempt says, and the last back-off repeats", () => {
+  const policy = { ...FULL, maxAttempts: 0, backoffMs: [0.5, 2, 1_000] };
+  const waits = [1, 2, 3, 4, 100].map((attempt) => backoffNanoseconds(policy, attempt));
+  expect(waits).toEqual([500_000, 2_000_000, 1_000_000_000, 1_000_000_000, 1_000_000_000]);
+});
+
+test.for([
+  [3, 2, false],
+  [3, 3, true],
+  [3, 4, true],
+  [0, 1_000, false],
+] as const)("with %i attempts, number %i is the last one: %s", ([maxAttempts, attempt, isLast]) => {
+  expect(isLastAttempt({ ...FULL, maxAttempts }, attempt)).toBe(isLast);
 });
