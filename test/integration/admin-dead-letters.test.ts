@@ -237,8 +237,11 @@ describe("ReplayDeadLetters", () => {
   }) => {
     const stream = await createStream(client, 5);
     await writeLetters(natsClient, stream, [1, 2, 3, 4, 5]);
-    const call = admin.replay({ stream, consumer: "c", events: ALL, maxPerSecond: 1 });
-    await expect.poll(() => call.received.length).toBeGreaterThan(0);
+    const start = performance.now();
+    const call = admin.replay({ stream, consumer: "c", events: ALL, maxPerSecond: 2 });
+    await expect.poll(() => call.received.length).toBeGreaterThan(2);
+    // Two pauses of half a second.
+    expect(performance.now() - start).toBeGreaterThan(950);
     call.stream.cancel();
     await call.ended;
     const line = { msg: "dead letters were published again", stream, isComplete: false };

@@ -2,14 +2,17 @@
 import { jetstream } from "@nats-io/jetstream";
 import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
+import { encodeLetter } from "../../src/events/dead-letter.ts";
 import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
-import { type EventsCall, failure } from "../support/client.ts";
-import { confirmed, consumerState } from "../support/consuming.ts";
+import { type Client, type EventsCall, failure } from "../support/client.ts";
+import { confirmed, consumerState, duration } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
+import { ask, startNats } from "../support/nats.ts";
+import { SettlementTap } from "../support/settlement-tap.ts";
 import { findNothing } from "../support/false-answers.ts";
 import { Link } from "../chaos/proxy.ts";
-import { startWindshift } from "../support/windshift.ts";
+import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const RFC_3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 
@@ -202,6 +205,71 @@ describe("an event whose attempts run out", () => {
     expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("1");
     await until(async () => (await consumerState(jsm, source)).held === 0);
     await call.cancel();
+  });
+
+  test("is tried again after a second, then after two, while its letter cannot be stored", async ({
+    client,
+    jsm,
+    natsClient,
+  }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 200);
+    await jsm.streams.update(`${source.stream}-dead-letters`, { max_msgs: 1 });
+    await storeOtherLetter(natsClient, source.stream);
+    using tap = await SettlementTap.open(natsClient, source);
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "slow");
+    await until(() => tap.delays(id).length > 1);
+    expect(tap.delays(id)).toEqual([1_000, 2_000]);
+    await call.cancel();
+  });
+
+  test("has them counted over servers, rejects, timeouts and a restart of NATS", async () => {
+    const MAX_ATTEMPTS = 6;
+    await using nats = await startNats();
+    await using one = await startWindshift(nats.url);
+    await using two = await startWindshift(nats.url);
+    const source = await createFailing(one.client, { maxAttempts: MAX_ATTEMPTS, deadLetter: {} }, 500);
+    const id = await one.client.publish(source.subject, "bad");
+    const seen: { readonly attempt: bigint; readonly server: Windshift; readonly isRejected: boolean }[] = [];
+    const letters = async (): Promise<number> => ask(nats, async (jsm) => letterCount(jsm, source));
+    // One server after the other has the event once or more; what a subscription hands back as it leaves counts, too.
+    for (let turn = 0; (await letters()) === 0; turn++) {
+      const server = turn % 2 === 0 ? one : two;
+      const isRejected = turn % 4 < 2;
+      const call = await server.client.subscribe(source.stream, "c", 1n);
+      await until(async () => call.received.length > 1 || (await letters()) > 0);
+      const first = call.received[1]?.response;
+      if (first?.case === "event") {
+        seen.push({ attempt: first.value.deliveryAttempt, server, isRejected });
+        // With a delay, it does not come to this one again.
+        if (isRejected) call.send({ case: "reject", value: { ids: [id], delay: duration(500) } });
+        await until(() => server.log.some((line) => isOf(line, first.value.deliveryAttempt)));
+      }
+      await call.cancel();
+      if (turn > 0) continue;
+      await nats.restart();
+      for (const { client } of [one, two]) await until(async () => answers(client));
+    }
+    const attempts = seen.map(({ attempt }) => Number(attempt));
+    expect(attempts).toEqual([...new Set(attempts)].toSorted((a, b) => a - b));
+    expect(attempts[0]).toBe(1);
+    expect(attempts.at(-1)).toBeLessThanOrEqual(MAX_ATTEMPTS);
+    expect(new Set(seen.map(({ server }) => server)).size).toBe(2);
+    expect(new Set(seen.map(({ isRejected }) => isRejected)).size).toBe(2);
+    const { header } = await ask(nats, async (jsm) => letterOf(jsm, source, id));
+    expect(header.get("WS-Dead-Letter-Cause")).toBe("attempts");
+    expect(Number(header.get("WS-Dead-Letter-Attempts"))).toBeGreaterThanOrEqual(MAX_ATTEMPTS);
+
+    function isOf(line: Record<string, unknown>, attempt: bigint): boolean {
+      return line["stream"] === source.stream && line["failure"] !== undefined && line["attempt"] === Number(attempt);
+    }
+
+    async function answers(client: Client): Promise<boolean> {
+      return client.getEvent({ stream: source.stream, event: { case: "id", value: id } }).then(
+        () => true,
+        () => false,
+      );
+    }
   });
 
   test("under a policy that is younger has the attempts in its letter that clients saw", async ({
@@ -426,6 +494,40 @@ test("an event that its stream does not find, nor anything else, stays", async (
   call.send({ case: "reject", value: reject });
   expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
   await letterOf(jsm, source, id);
+  await call.cancel();
+});
+
+test("a letter that would be larger than NATS accepts goes without its reason, else its event stays", async ({
+  windshift,
+  client,
+  jsm,
+  natsClient,
+}) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const call = await client.subscribe(source.stream, "c");
+  const origin = { ...source, id: 1n, attempts: 1, cause: "rejected", time: new Date().toISOString() } as const;
+  const room = natsClient.info!.max_payload - encodeLetter(undefined, { ...origin, reason: undefined }).length;
+  const js = jetstream(natsClient);
+  for (const payload of [Buffer.alloc(room), Buffer.alloc(room + 1)]) {
+    const id = BigInt((await js.publish(source.subject, payload)).seq);
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true, reason: "why" } });
+    const isStored = payload.length === room;
+    expect(await call.confirmation()).toEqual(confirmed(isStored ? { ids: [id] } : { temporaryFailedIds: [id] }));
+  }
+  const letter = await letterOf(jsm, source, 1n);
+  expect(letter.data).toHaveLength(room);
+  expect(letter.header.has("WS-Dead-Letter-Reason")).toBe(false);
+  expect(await letterCount(jsm, source)).toBe(1);
+  expect(await consumerState(jsm, source)).toMatchObject({ held: 1 });
+  expect(windshift.log).toContainEqual(
+    expect.objectContaining({
+      failure: "dead_letter_failed",
+      stream: source.stream,
+      id: 2,
+      err: expect.objectContaining({ reason: "EVENT_TOO_LARGE" }) as unknown,
+    }),
+  );
   await call.cancel();
 });
 

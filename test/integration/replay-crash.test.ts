@@ -119,7 +119,7 @@ describe.for(KINDS)("a replay %s that is killed", ([, { isSettled, isFull, byIds
     if (isFull) await jsm.streams.update(`${source.stream}-dead-letters`, { max_msgs: 1 });
     await replayUntilDead(nats.url, source, crash, byIds ? id : undefined);
     await outliveWindow(client, source);
-    await letters.replay(source.stream, "c", "all", {}, {});
+    await letters.replay(source.stream, "c", byIds ? [id] : "all", {}, {});
     // Neither a letter nor a mark is left.
     expect(await letterCount(jsm, source)).toBe(0);
     // The old one, which is settled, and the new one.

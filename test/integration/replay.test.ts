@@ -4,6 +4,7 @@ import { headers as natsHeaders, type NatsConnection } from "@nats-io/nats-core"
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
 import type { DeadLetters } from "../../src/events/dead-letters.ts";
+import type { EventsResponse } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, textOf } from "../support/client.ts";
 import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
@@ -176,6 +177,63 @@ describe("a replay", () => {
     const replays = streams.map(async (stream) => busy.letters.replay(stream, "c", "all", {}, CALL));
     const all = { done: ids.length, missing: [] };
     expect(await Promise.all(replays)).toEqual([all, all, all]);
+  });
+
+  test("while letters arrive replays those that were there, and the others are left", async ({
+    client,
+    jsm,
+    letters,
+  }) => {
+    const COUNT = 40;
+    const stream = await createStream(client);
+    const call = await client.subscribe(stream, "c", 200n);
+    // Whatever comes, at first or once more, is rejected for good.
+    call.stream.on("data", ({ response }: EventsResponse) => {
+      if (response.case !== "event") return;
+      call.send({ case: "reject", value: { ids: [response.value.id], permanently: true } });
+    });
+    const letterCount = async (): Promise<number> =>
+      (await jsm.streams.info(`${stream}-dead-letters`, { subjects_filter: `dead-letters.${stream}.c.*` })).state
+        .messages;
+    await Promise.all(Array.from({ length: COUNT }, async () => client.publish(`${stream}.a`)));
+    await until(async () => (await letterCount()) === COUNT);
+    let arriving = 0;
+    const work = {
+      onDone: async () => {
+        await client.publish(`${stream}.a`);
+        arriving += 1;
+      },
+    };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toEqual({ done: COUNT, missing: [] });
+    expect(arriving).toBe(COUNT);
+    // What was replayed has failed again, and what came meanwhile has failed, too.
+    await until(async () => (await letterCount()) === 2 * COUNT);
+    await until(async () => (await jsm.consumers.info(stream, "c")).num_ack_pending === 0);
+    const { letters: left } = await letters.list(stream, "c", { size: 1_000 }, CALL);
+    expect(left.filter(({ history }) => history.length === 1)).toHaveLength(COUNT);
+    expect(left.filter(({ history }) => history.length === 0)).toHaveLength(COUNT);
+    expect((await jsm.streams.info(stream)).state.messages).toBe(3 * COUNT);
+    await call.cancel();
+  });
+
+  test("by two servers at once stores each event once", async ({ nats, client, jsm, natsClient, letters }) => {
+    const COUNT = 50;
+    const stream = await createStream(client);
+    await writeLetters(
+      natsClient,
+      stream,
+      Array.from({ length: COUNT }, (_, n) => BigInt(n + 1)),
+    );
+    await using other = await openDeadLetters(nats.url);
+    await Promise.all([letters, other.letters].map(async (one) => one.replay(stream, "c", "all", {}, CALL)));
+    expect((await jsm.streams.info(stream)).state.messages).toBe(COUNT);
+    const ids = new Set<string>();
+    for (let seq = 1; seq <= COUNT; seq++) {
+      ids.add((await jsm.streams.getMessage(stream, { seq }))!.header.get("WS-Replay-Id"));
+    }
+    expect(ids.size).toBe(COUNT);
+    // Neither letters nor marks.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
   });
 
   test("ends when it is told to", async ({ client, natsClient, letters }) => {
