@@ -30,7 +30,7 @@ const MAX_DELETED = 10_000;
 /** … and leaves so much of its time for the answer. */
 const MARGIN_MS = 2_000;
 const DEFAULT_TIME_MS = 30_000;
-/** Ids that a line of the log names; of more it tells the number. */
+/** Ids that a line of the log names; of more there are several lines. */
 const MAX_LOGGED_IDS = 100;
 
 /** Administration of dead letters. */
@@ -66,11 +66,19 @@ export class AdminDeadLetters {
     checkIds(choice);
     const { api, deadLetters, logger } = this.#dependencies;
     const ids: bigint[] = [];
+    const unlogged: number[] = [];
+    const log = (): void => {
+      const named = unlogged.splice(0);
+      const line = { stream, consumer, deleted: named.length, ids: named, by: call.by };
+      if (named.length > 0) logger.info(line, "dead letters were deleted");
+    };
     const stop = new AbortController();
     const { deadlineMs = Date.now() + DEFAULT_TIME_MS } = call;
     const timer = setTimeout(() => stop.abort(), Math.max(0, deadlineMs - Date.now() - MARGIN_MS));
     const onDone = (id: bigint): void => {
       ids.push(id);
+      unlogged.push(Number(id));
+      if (unlogged.length >= MAX_LOGGED_IDS) log();
       if (ids.length >= MAX_DELETED) stop.abort();
     };
     try {
@@ -79,10 +87,7 @@ export class AdminDeadLetters {
       if (ids.length === 0) await api.consumerInfo(stream, consumer, call);
     } finally {
       clearTimeout(timer);
-      if (ids.length > 0) {
-        const named = ids.slice(0, MAX_LOGGED_IDS).map(Number);
-        logger.info({ stream, consumer, deleted: ids.length, ids: named, by: call.by }, "dead letters were deleted");
-      }
+      log();
     }
     return { ids, isComplete: !stop.signal.aborted };
   }

@@ -321,6 +321,17 @@ describe("DeleteDeadLetters", () => {
     expect(await admin.deleteDeadLetters({ stream, consumer: "c", events: ALL })).toMatchObject({ ids: [] });
   });
 
+  test("all are named in the log, however many", async ({ client, admin, natsClient, windshift }) => {
+    const stream = await createStream(client);
+    const ids = Array.from({ length: 250 }, (_, n) => n + 1);
+    await writeLetters(natsClient, stream, ids);
+    await admin.deleteDeadLetters({ stream, consumer: "c", events: ALL });
+    const lines = windshift.log.filter((line) => line["msg"] === "dead letters were deleted");
+    const ours = lines.filter((line) => line["stream"] === stream);
+    expect(ours.map((line) => line["deleted"])).toEqual([100, 100, 50]);
+    expect(ours.flatMap((line) => line["ids"])).toEqual(ids);
+  });
+
   test("stops before its deadline, and says that there may be more", async ({ client, admin, natsClient }) => {
     const stream = await createStream(client, 2);
     await writeLetters(natsClient, stream, [1, 2]);
