@@ -245,6 +245,10 @@ describe("a reading that follows", () => {
     const call = follow(client, stream, { limit: 2n });
     expect(await call.ended).toBeUndefined();
     expect(call.told).toEqual([1n, 2n]);
+    // Also where that is the end of what was stored: who has all that was asked for is told nothing more.
+    const exact = follow(client, stream, { limit: 3n });
+    expect(await exact.ended).toBeUndefined();
+    expect(exact.told).toEqual([1n, 2n, 3n]);
     const longer = follow(client, stream, { limit: 5n });
     await expect.poll(() => longer.told).toEqual([...ids(1, 3), "caught up at 3"]);
     await publish(client, stream, 3);

@@ -1180,7 +1180,7 @@ export type DeadLetter = Message<"windshift.admin.v1alpha1.DeadLetter"> & {
   cause: DeadLetter_Cause;
 
   /**
-   * Number of deliveries that clients saw.
+   * Number of deliveries up to then, those included that were handed back as their call ended.
    *
    * @generated from field: uint64 attempts = 8;
    */
@@ -1236,7 +1236,7 @@ export type DeadLetter_Round = Message<"windshift.admin.v1alpha1.DeadLetter.Roun
   cause: DeadLetter_Cause;
 
   /**
-   * Number of deliveries that clients saw.
+   * Number of deliveries up to then, those included that were handed back as their call ended.
    *
    * @generated from field: uint64 attempts = 3;
    */

@@ -529,7 +529,8 @@ export type EnsureConsumerRequest = Message<"windshift.events.v1alpha1.EnsureCon
   /**
    * What becomes of events that fail. Unset: an existing consumer keeps its policy, a new one has none: rejected events are
    * delivered again at once, for ever. An empty policy removes the one it has. A change applies to open subscriptions
-   * within 5 s. Dead letters need a `name`: without one they are `INVALID_ARGUMENT`.
+   * within 5 s, later on a server that has subscriptions to more than 1,500 consumers. Dead letters need a `name`: without
+   * one they are `INVALID_ARGUMENT`.
    *
    * @generated from field: optional windshift.events.v1alpha1.DeliveryPolicy delivery_policy = 100;
    */
@@ -978,7 +979,7 @@ export type ReadEventsResponse = Message<"windshift.events.v1alpha1.ReadEventsRe
     case: "event";
   } | {
     /**
-     * With `follow`: sent once.
+     * With `follow`: sent once, unless the last event that was stored is the last one that `limit` allows.
      *
      * @generated from field: windshift.events.v1alpha1.ReadEventsResponse.CaughtUp caught_up = 2;
      */
