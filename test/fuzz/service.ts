@@ -27,12 +27,13 @@ export class Service {
   /** What the engine handed on that no handler threw. */
   readonly errors: unknown[] = [];
 
-  constructor(seed: number, limit: number) {
+  /** `handlers` take the place of its own. */
+  constructor(seed: number, limit: number, handlers?: ReadonlyMap<string, EngineHandler>) {
     this.#random = new Random(seed);
     this.unread = new UnreadBudget(limit);
     this.requests = new RequestBudget(limit);
     this.#services = {
-      handlers: this.#handlers(),
+      handlers: handlers ?? this.#handlers(),
       maxReceiveMessageBytes: MAX_MESSAGE_BYTES,
       maxMetadataBytes: MAX_METADATA_BYTES,
       requestLimitMs: 60_000,
