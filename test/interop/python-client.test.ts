@@ -2,9 +2,11 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
+import { TlsFiles } from "../support/certificate.ts";
 import { test } from "../support/fixtures.ts";
 import { expectedReport } from "../support/foreign-client.ts";
 import { ROOT, type Toolchain, execute, fetched, protoFiles, toolchain } from "../support/toolchain.ts";
+import { startWindshift } from "../support/windshift.ts";
 
 const PACKAGES = ["grpcio==1.80.0", "grpcio-tools==1.80.0", "grpcio-status==1.80.0"];
 const SOURCE = join(ROOT, "test/interop/python-client/client.py");
@@ -38,6 +40,20 @@ test(
     expect(JSON.parse(output)).toEqual(expectedReport("Python", "python"));
   },
 );
+
+test("the same over TLS", { timeout: BUILD_TIMEOUT_MS }, async ({ nats, skip }) => {
+  const client = await pythonClient();
+  if ("missing" in client) return skip(`no Python client can be made: ${client.missing}`);
+  using tls = TlsFiles.make();
+  if (tls === undefined) return skip("needs openssl");
+  await using windshift = await startWindshift(nats.url, tls.env);
+  const output = await execute(
+    join(client.folder, "venv/bin/python"),
+    [SOURCE, windshift.address, "python_tls", tls.certFile],
+    { env: { PYTHONPATH: join(client.folder, "generated"), PYTHONDONTWRITEBYTECODE: "1" } },
+  );
+  expect(JSON.parse(output)).toEqual(expectedReport("Python", "python_tls"));
+});
 
 test(
   "the client of the README works as it stands there",

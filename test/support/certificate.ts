@@ -29,6 +29,28 @@ export function selfSigned(): KeyPair | undefined {
   }
 }
 
+/** A {@link selfSigned} certificate and its key in files, for a server that is started with `env`. */
+export class TlsFiles implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "windshift-tls-"));
+  readonly certFile = join(this.#folder, "cert.pem");
+  readonly env = { TLS_CERT_FILE: this.certFile, TLS_KEY_FILE: join(this.#folder, "key.pem") };
+
+  private constructor({ cert, key }: KeyPair) {
+    writeFileSync(this.certFile, cert);
+    writeFileSync(this.env.TLS_KEY_FILE, key);
+  }
+
+  /** Undefined where there is no openssl. */
+  static make(): TlsFiles | undefined {
+    const pair = selfSigned();
+    return pair === undefined ? undefined : new TlsFiles(pair);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true });
+  }
+}
+
 /** What a certificate says. */
 export interface CertificateRequest {
   /** As openssl takes it: `/O=shop/CN=orders`. */
