@@ -12,8 +12,13 @@ import { Server } from "./server.ts";
 
 const MODULE = "github.com/summerwind/h2spec/cmd/h2spec";
 const VERSION = "v2.2.1+incompatible";
-/** Of 145; what is not passed is listed in any case. */
-const REQUIRED = 142;
+const CASES = 145;
+/**
+ * Cases that are not passed on purpose, as the report names them, each with the sentence of RFC 9113 that has it otherwise than
+ * RFC 7540. There is none.
+ */
+const LEFT_OUT: Readonly<Record<string, string>> = {};
+const REQUIRED = CASES - Object.keys(LEFT_OUT).length;
 /** For the answer to one frame: far more than it takes, as the machine may be busy. */
 const CASE_TIMEOUT_S = 5;
 const RUN_TIMEOUT_MS = 600_000;
@@ -38,7 +43,8 @@ export async function runH2spec(tls: KeyPair | undefined): Promise<Result[]> {
       const heading = { suite: "h2spec", setting: `${transport} ${path}` };
       const missing =
         "missing" in tool ? tool.missing : transport === "TLS" && tls === undefined ? "no openssl" : undefined;
-      if (missing !== undefined) results.push({ ...heading, passed: 0, failures: [], skipped: missing });
+      if (missing !== undefined)
+        results.push({ ...heading, passed: 0, failures: [], required: REQUIRED, skipped: missing });
       else if ("folder" in tool) results.push({ ...heading, ...(await runOnce(tool.folder, path, pair)) });
     }
   }
@@ -58,7 +64,8 @@ async function runOnce(
     const secure = tls === undefined ? [] : ["-t", "-k"];
     // It ends with an error where a case fails: the report tells which.
     await execute(join(folder, "h2spec"), [...args, ...secure], { timeoutMs: RUN_TIMEOUT_MS }).catch(() => undefined);
-    return { ...parseReport(await readFile(report, "utf8")), required: REQUIRED };
+    const { passed, failures } = parseReport(await readFile(report, "utf8"));
+    return { passed, failures: failures.filter((name) => !Object.hasOwn(LEFT_OUT, name)), required: REQUIRED };
   } finally {
     await rm(reports, { recursive: true });
   }

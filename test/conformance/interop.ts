@@ -1,93 +1,84 @@
-/** The interop client of grpc-go against the test service: gRPC's own list of what a server has to do. */
+/** The interop clients of gRPC's implementations against the test service: gRPC's own list of what a server has to do. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KeyPair } from "../support/certificate.ts";
-import { type Toolchain, execute, fetched, toolchain } from "../support/toolchain.ts";
+import { type Toolchain, execute } from "../support/toolchain.ts";
+import { GRPC_GO } from "./interop-go.ts";
+import { GRPC_JAVA } from "./interop-java.ts";
 import type { Result } from "./report.ts";
 import { Server } from "./server.ts";
 
-const MODULE = "google.golang.org/grpc/interop/client";
-const VERSION = "v1.79.3";
-const CASE_TIMEOUT_MS = 120_000;
-
-/** A busy machine is slow, and slowness is not what these cases are about. */
-const SOAK = ["--soak_per_iteration_max_acceptable_latency_ms=30000", "--soak_overall_timeout_seconds=100"];
-
-/**
- * All that the client knows but those that need credentials of Google (`*_creds`, `*_credentials`, `oauth2_auth_token`), and
- * those about load reports (`orca_*`), a protocol of its own above gRPC. It has no cases with compression.
- */
-const CASES: readonly (readonly [name: string, ...flags: string[]])[] = [
-  ["empty_unary"],
-  ["large_unary"],
-  ["client_streaming"],
-  ["server_streaming"],
-  ["ping_pong"],
-  ["empty_stream"],
-  ["timeout_on_sleeping_server"],
-  ["cancel_after_begin"],
-  ["cancel_after_first_response"],
-  ["status_code_and_message"],
-  ["special_status_message"],
-  ["custom_metadata"],
-  ["unimplemented_method"],
-  ["unimplemented_service"],
-  ["pick_first_unary"],
-  // Large unary calls, one after the other, side by side, and each on a connection of its own.
-  ["rpc_soak", "--soak_iterations=100", ...SOAK],
-  ["rpc_soak", "--soak_iterations=400", "--soak_num_threads=16", ...SOAK],
-  ["channel_soak", "--soak_iterations=48", "--soak_num_threads=4", ...SOAK],
-];
-
-/** The folder that holds it as `client`, or why there is none. */
-export async function buildInteropClient(): Promise<Toolchain> {
-  return toolchain("interop-client", [MODULE, VERSION], ["test/conformance/interop.ts"], async (folder) =>
-    fetched("go", ["install", `${MODULE}@${VERSION}`], { cwd: folder, env: { GOBIN: folder } }),
-  );
+/** The interop client of one implementation. */
+export interface InteropClient {
+  readonly suite: string;
+  /** Names of cases, with flags of their own. */
+  readonly cases: readonly (readonly [name: string, ...flags: string[]])[];
+  /** Flags for each of the transports that it has, by name. */
+  readonly transports: Readonly<Record<string, readonly string[]>>;
+  build(): Promise<Toolchain>;
+  /** What runs it, with its first arguments: over TLS with a certificate to trust, in a file, or in plain text. */
+  command(folder: string, trusted: string | undefined): Promise<readonly [program: string, ...args: string[]]>;
 }
 
-/** Runs all cases; `tls` is undefined where there is no certificate to be had. */
+const CLIENTS: readonly InteropClient[] = [GRPC_GO, GRPC_JAVA];
+const CASE_TIMEOUT_MS = 120_000;
+
+/** Runs all cases of all clients; `tls` is undefined where there is no certificate to be had. */
 export async function runInterop(tls: KeyPair | undefined): Promise<Result[]> {
-  const client = await buildInteropClient();
   const results: Result[] = [];
-  for (const transport of ["plain", "TLS"] as const) {
-    const heading = { suite: "grpc-go interop client", setting: transport };
-    if ("missing" in client) results.push({ ...heading, passed: 0, failures: [], skipped: client.missing });
-    else if (transport === "plain") results.push({ ...heading, ...(await runCases(client.folder, undefined)) });
-    else if (tls === undefined) results.push({ ...heading, passed: 0, failures: [], skipped: "no openssl" });
-    else results.push({ ...heading, ...(await runCases(client.folder, tls)) });
+  for (const client of CLIENTS) {
+    const built = await client.build();
+    for (const [transport, flags] of Object.entries(client.transports)) {
+      for (const isSecure of [false, true]) {
+        const heading = {
+          suite: client.suite,
+          setting: `${isSecure ? "TLS" : "plain"}${transport}`,
+          required: client.cases.length,
+        };
+        const missing = "missing" in built ? built.missing : isSecure && tls === undefined ? "no openssl" : undefined;
+        if (missing !== undefined) results.push({ ...heading, passed: 0, failures: [], skipped: missing });
+        else if ("folder" in built) {
+          results.push({ ...heading, ...(await runCases(client, built.folder, flags, isSecure ? tls : undefined)) });
+        }
+      }
+    }
   }
   return results;
 }
 
-async function runCases(folder: string, tls: KeyPair | undefined): Promise<Pick<Result, "passed" | "failures">> {
+async function runCases(
+  client: InteropClient,
+  folder: string,
+  transport: readonly string[],
+  tls: KeyPair | undefined,
+): Promise<Pick<Result, "passed" | "failures">> {
   await using server = await Server.start(tls);
   const scratch = await mkdtemp(join(tmpdir(), "windshift-interop-"));
   try {
+    const trusted = tls === undefined ? undefined : join(scratch, "ca.pem");
+    if (trusted !== undefined) await writeFile(trusted, tls!.cert);
+    const [program, ...first] = await client.command(folder, trusted);
     const address = ["--server_host=127.0.0.1", `--server_port=${server.port}`];
-    const secure = tls === undefined ? [] : await trust(tls, join(scratch, "ca.pem"));
+    if (trusted !== undefined) address.push("--server_host_override=localhost");
     const failures: string[] = [];
-    for (const [name, ...flags] of CASES) {
-      const args = [...address, ...secure, `--test_case=${name}`, ...flags];
+    for (const [name, ...flags] of client.cases) {
+      const args = [...first, ...address, ...transport, `--test_case=${name}`, ...flags];
       try {
-        await execute(join(folder, "client"), args, { timeoutMs: CASE_TIMEOUT_MS });
+        await execute(program, args, { timeoutMs: CASE_TIMEOUT_MS });
       } catch (error) {
-        failures.push(`${[name, ...flags].join(" ")}: ${lastLine(error)}`);
+        failures.push(`${[name, ...flags].join(" ")}: ${complaint(error)}`);
       }
     }
-    return { passed: CASES.length - failures.length, failures };
+    return { passed: client.cases.length - failures.length, failures };
   } finally {
     await rm(scratch, { recursive: true });
   }
 }
 
-async function trust({ cert }: KeyPair, file: string): Promise<string[]> {
-  await writeFile(file, cert);
-  return ["--use_tls=true", "--use_test_ca=true", `--ca_file=${file}`, "--server_host_override=localhost"];
-}
-
-function lastLine(error: unknown): string {
+/** The last line of what it said, without the places where Java was. */
+function complaint(error: unknown): string {
   const { stderr, message } = error as { stderr?: string; message: string };
-  return stderr?.trim().split("\n").at(-1) || message;
+  const lines = stderr?.trim().split("\n") ?? [];
+  return lines.findLast((line) => !/^\s+(at|\.\.\.) /.test(line)) || message;
 }

@@ -1,7 +1,7 @@
 /**
  * `npm run conformance [-- h2spec | interop]`: the conformance suites that others wrote for HTTP/2 and gRPC, against the
- * native engine. Both are Go programs: where they cannot be built, they are skipped with the reason. The exit code tells
- * whether what ran is good.
+ * native engine. They are Go and Java programs: where one cannot be built, it is skipped with the reason. The exit code is 0
+ * where all of it ran and passed.
  */
 import { selfSigned } from "../support/certificate.ts";
 import { runH2spec } from "./h2spec.ts";

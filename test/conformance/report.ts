@@ -8,14 +8,13 @@ export interface Result {
   readonly failures: readonly string[];
   /** What cannot run here says why. */
   readonly skipped?: string;
-  /** So many cases at least have to pass; without it all of them. */
-  readonly required?: number;
+  /** So many cases have to pass at least, lest some are not run. */
+  readonly required: number;
 }
 
-/** Whether the run may go on as it is. */
+/** Whether all of it ran and passed: what cannot run here proves nothing. */
 export function isGood({ passed, failures, required, skipped }: Result): boolean {
-  if (skipped !== undefined) return true;
-  return required === undefined ? failures.length === 0 : passed >= required;
+  return skipped === undefined && failures.length === 0 && passed >= required;
 }
 
 /** A line for each suite and setting, and below them what failed. */

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Client as GrpcClient, Metadata, compressionAlgorithms, credentials } from "@grpc/grpc-js";
-import { buildInteropClient } from "../conformance/interop.ts";
+import { buildGoClient } from "../conformance/interop-go.ts";
 import { type Toolchain, execute, fetched, toolchain } from "../support/toolchain.ts";
 
 /** What it does with a server on a port of this machine, by name. */
@@ -27,7 +27,7 @@ const CLIENT_TIMEOUT_MS = 60_000;
 const DEADLINE_MS = 3_600_000;
 
 async function grpcGo(): Promise<Ready> {
-  const client = await buildInteropClient();
+  const client = await buildGoClient();
   if ("missing" in client) return client;
   // Those that wait for a deadline would race with it when they are played again; soaks are many times the same.
   const names = [
