@@ -14,17 +14,14 @@ import { deflateSync, gzipSync } from "node:zlib";
 import { Client as GrpcClient, type ClientOptions, credentials } from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { CancelCause, Engine, EngineCall, EngineOptions } from "../../src/grpc/engine/engine.ts";
-import { GrpcJsEngine } from "../../src/grpc/engine/grpc-js.ts";
-import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Router } from "../../src/grpc/server.ts";
 import type { MethodName } from "../../src/rpc.ts";
 import { Authority, type KeyPair, selfSigned } from "../support/certificate.ts";
 import { CallError, Client, failure } from "../support/client.ts";
+import { EngineUnderTest } from "../support/engine.ts";
 import { openGuard } from "../support/guard.ts";
 import { Http2Peer, call as openCall, reset } from "../support/http2-peer.ts";
 
-/** The suite runs once for each. */
-const EngineUnderTest = process.env["GRPC_ENGINE"] === "grpc-js" ? GrpcJsEngine : NativeEngine;
 const HOST = "127.0.0.1";
 const MIB = 1024 * 1024;
 const OK = { code: 0, message: "" };

@@ -299,7 +299,7 @@ export class Http2Peer {
     for (let sent = 0; sent < limit;) {
       const batch = Array.from({ length: Math.min(FLOOD_BATCH, limit - sent) }, (_, index) => next(sent + index));
       sent += batch.length;
-      if (!this.socket.write(Buffer.concat(batch))) await Promise.race([once(this.socket, "drain"), this.closed]);
+      if (!this.socket.write(Buffer.concat(batch))) await Promise.race([this.#drained(), this.closed]);
       await between();
       if (this.#isClosed || (this.goaway ?? "NO_ERROR") !== "NO_ERROR") return sent;
     }
@@ -308,6 +308,11 @@ export class Http2Peer {
 
   destroy(): void {
     this.socket.destroy();
+  }
+
+  async #drained(): Promise<void> {
+    // One that ends with an error is closed right behind it.
+    await once(this.socket, "drain").catch(async () => this.closed);
   }
 
   #read(chunk: Buffer): void {
