@@ -632,6 +632,27 @@ describe("flow control", () => {
     await withBystander(port, attack, { bytes: maxUnreadBytes + 10 * MIB });
   });
 
+  test("streams that wait for a window take turns, a frame each, and one that comes later has to wait for no more", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port, [INITIAL_WINDOW, MIB]);
+    for (const id of [1, 3, 5]) peer.send(call(id, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(3);
+    for (const opened of held) opened.send(Buffer.alloc(300 * KIB));
+    // Its answer waits as well: the others have used up the window of the connection.
+    const turns = (): number[] =>
+      peer.received.filter(({ type }) => type === Type.data).map(({ streamId }) => streamId);
+    await peer.until(() => turns().length === 4);
+    peer.send(unary(7, "/test/Echo", Buffer.of(1)));
+    await peer.roundTrip();
+    expect(turns()).toEqual([1, 3, 5, 1]);
+    peer.send(windowUpdate(0, 2 * MIB));
+    await Promise.all([1, 3, 5].map(async (id) => peer.until(() => dataBytes(peer, id) === 300 * KIB + 5)));
+    const order = turns();
+    expect(order.indexOf(7)).toBeLessThanOrEqual(7);
+    const large = order.filter((id) => id !== 7);
+    for (let at = 0; at < 3 * 18; at += 3) expect(large.slice(at, at + 3)).toEqual([1, 3, 5]);
+  });
+
   test("a client that does not read, and asks for small answers, costs what they say, not a buffer for each", async () => {
     const { port } = await start();
     const peer = await attacker(port);
