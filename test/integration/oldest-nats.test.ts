@@ -10,6 +10,7 @@ import {
   EnsureStreamRequest_DiscardPolicy,
   type GetEventRequest,
   type StreamPointer,
+  SubscriptionStatus_State,
 } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { AdminClient } from "../support/admin-client.ts";
 import { failure, textOf, textValue } from "../support/client.ts";
@@ -107,6 +108,8 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await tooOld(publish("new.a", "x", { deliverAt: { seconds: 1n } }), "deliver_at", "2.12");
     const cancel = windshift.client.cancelScheduledEvent({ stream: "new", idempotencyKey: "k" });
     await tooOld(cancel, "CancelScheduledEvent", "2.12");
+    const events = [{ subject: "new.a", data: textValue("x") }];
+    await tooOld(windshift.client.publishEvents({ events, atomic: true }), "atomic", "2.12");
     expect(await publish("new.a", "x", { attributes: { tenant: "a" } })).toBe(1n);
   });
 
@@ -139,6 +142,78 @@ describe.skipIf(binary === undefined)(`on nats-server ${OLDEST_NATS}`, () => {
     await next.ackNow(two!.id);
     await windshift.client.deleteConsumer({ stream: "consume", id: consumer });
     expect((await next.ended)?.status).toBe("NOT_FOUND");
+  });
+
+  test("events are published a few at a time, and over a stream of them", async () => {
+    const { client } = windshift;
+    await ensureStream("many");
+    const events = ["1", "2"].map((text) => ({ subject: "many.a", data: textValue(text) }));
+    const { results } = await client.publishEvents({ events: [...events, { subject: "nowhere.a" }] });
+    expect(results.map(({ result }) => (result.case === "id" ? result.value : result.value?.code))).toEqual([
+      1n,
+      2n,
+      expect.any(Number) as number,
+    ]);
+    const call = client.publishStream();
+    for (const tag of [1n, 2n, 3n]) call.publish(tag, "many.a", `tagged ${tag}`, { idempotencyKey: `key ${tag}` });
+    expect(await call.finish()).toBeUndefined();
+    expect([...call.results]).toEqual([
+      [1n, 3n],
+      [2n, 4n],
+      [3n, 5n],
+    ]);
+  });
+
+  test("events come in batches, within a limit in bytes, with news of the subscription", async () => {
+    await ensureStream("batches");
+    const from = { pointer: { case: "start" as const, value: true } };
+    const subjects = ["batches.>"];
+    await windshift.client.ensureConsumer({ stream: "batches", name: "c", subjects, from, maxProcessingEvents: 100n });
+    for (let n = 1; n <= 5; n++) await publish("batches.a", `event ${n}`);
+    const more = { maxBatch: 10, statusUpdates: true, maxProcessingBytes: 100_000n };
+    const call = await windshift.client.subscribe("batches", "c", 10n, more);
+    const texts: (string | undefined)[] = [];
+    const states: SubscriptionStatus_State[] = [];
+    while (texts.length < 5 || !states.includes(SubscriptionStatus_State.CAUGHT_UP)) {
+      const { response } = await call.next();
+      if (response.case === "events") {
+        texts.push(...response.value.events.map(({ data }) => textOf(data)));
+        call.ack(...response.value.events.map(({ id }) => id));
+      } else if (response.case === "status") states.push(response.value.state);
+      else expect(response.case).toBe("ackConfirmation");
+    }
+    expect(texts).toEqual([1, 2, 3, 4, 5].map((n) => `event ${n}`));
+    expect(states[0]).toBe(SubscriptionStatus_State.ACTIVE);
+    await call.cancel();
+  });
+
+  test("dead letters are listed, replayed and deleted", async () => {
+    const { client } = windshift;
+    const admin = new AdminClient(client);
+    await ensureStream("letters");
+    const place = { stream: "letters", consumer: "c" };
+    await client.ensureConsumer({
+      stream: "letters",
+      name: "c",
+      subjects: ["letters.>"],
+      deliveryPolicy: { deadLetter: {} },
+    });
+    const call = await client.subscribe("letters", "c");
+    for (const text of ["1", "2"]) {
+      const id = await publish("letters.a", text);
+      await call.event();
+      call.send({ case: "reject", value: { ids: [id], permanently: true, reason: `reason ${text}` } });
+      expect(await call.confirmation()).toMatchObject({ ids: [id] });
+    }
+    const { deadLetters } = await admin.listDeadLetters(place);
+    expect(deadLetters).toMatchObject([{ reason: "reason 1" }, { reason: "reason 2" }]);
+    const replay = admin.replay({ ...place, events: { case: "ids", value: { ids: [1n] } } });
+    expect(await replay.ended).toBeUndefined();
+    expect(replay.received.at(-1)).toMatchObject({ case: "summary", value: { replayed: 1n, failed: 0n } });
+    expect(textOf((await call.event()).data)).toBe("1");
+    const events = { case: "all" as const, value: true };
+    expect(await admin.deleteDeadLetters({ ...place, events })).toMatchObject({ ids: [2n], isComplete: true });
+    await call.cancel();
   });
 
   test("events that fail wait, become dead letters, and are replayed", async () => {
