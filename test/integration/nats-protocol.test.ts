@@ -14,8 +14,9 @@ import { SettlementLane } from "../../src/nats/settlement-lane.ts";
 import { type Published, ScriptedNats } from "../support/scripted-nats.ts";
 
 const LIMITS = { maxInFlight: 100, maxWaiting: 100 };
-/** Whoever waits for an answer that was lost does so for this long. */
-const REQUEST_TIMEOUT_MS = 250;
+/** Whoever waits for an answer that was lost does so for this long; where none is lost, nobody is to give up. */
+const SHORT_TIMEOUT_MS = 250;
+const LONG_TIMEOUT_MS = 30_000;
 const HEARTBEAT_MS = 100;
 /** A connection on which nothing can be read any more is given up after 9 s; then there is another. */
 const RECOVERY_MS = 60_000;
@@ -48,13 +49,15 @@ const EXCHANGES: readonly Exchange[] = [
   {
     name: "a request that is answered without headers",
     answer: (nats, { reply }) => nats.message(reply, "answer"),
-    open: (connection) => once((handler) => connection.request("q", "", ACK, REQUEST_TIMEOUT_MS, handler)),
+    open: (connection) =>
+      once((handler) => connection.request("q", "", ACK, connection.options.requestTimeoutMs, handler)),
     result: "answer",
   },
   {
     name: "a request that is answered with headers",
     answer: (nats, { reply }) => nats.message(reply, "answer", headers("", "A: b")),
-    open: (connection) => once((handler) => connection.request("q", "", ACK, REQUEST_TIMEOUT_MS, handler)),
+    open: (connection) =>
+      once((handler) => connection.request("q", "", ACK, connection.options.requestTimeoutMs, handler)),
     result: "answer",
   },
   {
@@ -123,7 +126,7 @@ const EXCHANGES: readonly Exchange[] = [
 describe.for(EXCHANGES)("$name", ({ answer, open, result }) => {
   test("comes to the same, wherever its answer is split", { timeout: TEST_MS }, async () => {
     await using nats = await ScriptedNats.listen();
-    await using connection = await NatsConnection.open(optionsFor(nats), log());
+    await using connection = await NatsConnection.open(optionsFor(nats, LONG_TIMEOUT_MS), log());
     const asker = open(connection);
     let text = "";
     let at = 1;
@@ -152,7 +155,7 @@ describe.for(EXCHANGES)("$name", ({ answer, open, result }) => {
 
 test.for(["x", "1x", "-1", ""])("a pull that ends %j messages early is made again", async (number) => {
   await using nats = await ScriptedNats.listen();
-  await using connection = await NatsConnection.open(optionsFor(nats), log());
+  await using connection = await NatsConnection.open(optionsFor(nats, LONG_TIMEOUT_MS), log());
   const status = headers(" 408 Request Timeout", `Nats-Pending-Messages: ${number}`, `Nats-Pending-Bytes: ${number}`);
   serve(
     nats,
@@ -166,7 +169,7 @@ test.for(["x", "1x", "-1", ""])("a pull that ends %j messages early is made agai
 
 test("answers to all kinds at once, in one piece, come to whom they are for", async () => {
   await using nats = await ScriptedNats.listen();
-  await using connection = await NatsConnection.open(optionsFor(nats), log());
+  await using connection = await NatsConnection.open(optionsFor(nats, LONG_TIMEOUT_MS), log());
   const kinds = EXCHANGES.filter(({ open }) => open !== pull);
   const askers = kinds.map(({ open }) => open(connection));
   const waiting: Published[] = [];
@@ -189,7 +192,7 @@ afterEach(() => {
 /** One byte of the first answer is another; all that is asked afterwards is answered well. */
 async function recover({ answer, open, result }: Pick<Exchange, "answer" | "open" | "result">, at: number) {
   await using nats = await ScriptedNats.listen();
-  await using connection = await NatsConnection.open(optionsFor(nats), log());
+  await using connection = await NatsConnection.open(optionsFor(nats, SHORT_TIMEOUT_MS), log());
   const asker = open(connection);
   let isFirst = true;
   serve(nats, (asked) => {
@@ -211,7 +214,7 @@ function changed(text: string, at: number): string {
 
 async function lengthOfAnswer(answer: Exchange["answer"], open: Exchange["open"]): Promise<number> {
   await using nats = await ScriptedNats.listen();
-  await using connection = await NatsConnection.open(optionsFor(nats), log());
+  await using connection = await NatsConnection.open(optionsFor(nats, LONG_TIMEOUT_MS), log());
   const asker = open(connection);
   let length = 0;
   serve(nats, (asked) => {
@@ -300,8 +303,8 @@ function soon(): number {
   return Date.now() + RECOVERY_MS;
 }
 
-function optionsFor({ url }: { readonly url: string }): NatsOptions {
-  return { servers: [url], name: "test", inboxPrefix: "_INBOX", requestTimeoutMs: REQUEST_TIMEOUT_MS };
+function optionsFor({ url }: { readonly url: string }, requestTimeoutMs: number): NatsOptions {
+  return { servers: [url], name: "test", inboxPrefix: "_INBOX", requestTimeoutMs };
 }
 
 /** Keeps what handlers threw. */
