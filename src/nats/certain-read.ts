@@ -3,8 +3,9 @@
  *
  * nats-server says "no message found" whatever keeps it from reading: also while a leader gives up JetStream because its disk
  * is full. Before anything is thrown away because a message is gone, that has to be certain. A later message in its place
- * proves it. Where there is none, a second look has to find nothing either, after so long that who gave up would have lost
- * its followers, by a leader that has come as far and can read other messages.
+ * proves it. Where there is none, a second look has to find nothing either, by a leader that is followed and has come as far.
+ * After each look another message has to be read: a leader that has given up reads none any more. Where there is no other, the
+ * second look comes so late that who gave up would have lost its followers.
  */
 import { WindshiftError, quote } from "../errors.ts";
 import type { Reader, StoredMessage } from "./get.ts";
@@ -39,13 +40,16 @@ export async function lookTwice<Found>(
 ): Promise<Found | undefined> {
   const found = await look();
   if (found !== undefined) return found;
-  if (Date.now() + LOOK_AGAIN_MS >= deadlineMs) throw doubtful(stream);
-  await new Promise<void>((wake) => setTimeout(wake, LOOK_AGAIN_MS));
+  const canRead = async (): Promise<boolean> => (await reader.firstAfter(stream, ">", 0n, deadlineMs)) !== undefined;
+  if (!(await canRead())) {
+    if (Date.now() + LOOK_AGAIN_MS >= deadlineMs) throw doubtful(stream);
+    await new Promise<void>((wake) => setTimeout(wake, LOOK_AGAIN_MS));
+  }
   const later = await look();
   if (later !== undefined) return later;
   const { lastSequence, isEmpty, isFollowed } = await reader.progress(stream, deadlineMs);
-  const canRead = isEmpty || (await reader.firstAfter(stream, ">", 0n, deadlineMs)) !== undefined;
-  if (!isFollowed || !canRead || lastSequence < sequence) throw doubtful(stream);
+  const isCertain = isFollowed && lastSequence >= sequence && (isEmpty || (await canRead()));
+  if (!isCertain) throw doubtful(stream);
   return undefined;
 }
 

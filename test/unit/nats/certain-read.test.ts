@@ -45,7 +45,12 @@ test.for<readonly [what: string, Parameters<typeof read>, result: bigint | strin
     [[undefined, undefined], { first: 1n, lastSequence: 4n }],
     "NO_LEADER",
   ],
-  ["nothing, and no time for a second look: nobody knows", [[undefined], { first: 1n }, 2_000], "NO_LEADER"],
+  [
+    "nothing twice, in no time, by a leader that reads others: gone",
+    [[undefined, undefined], { first: 1n }, 0],
+    undefined,
+  ],
+  ["nothing at all, and no time for a second look: nobody knows", [[undefined], { isEmpty: true }, 2_000], "NO_LEADER"],
 ])("%s", async ([, parameters, result]) => {
   expect(await read(...parameters)).toBe(result);
 });
