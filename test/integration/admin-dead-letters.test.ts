@@ -117,6 +117,18 @@ describe("ListDeadLetters", () => {
     expect(textOf(letter?.data)).toBe("event 7");
   });
 
+  test("shows the idempotency key of the event", async ({ client, admin }) => {
+    const stream = await createStream(client);
+    const call = await client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`, "bad", { idempotencyKey: "order 1" });
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true } });
+    await call.confirmation();
+    const { deadLetters } = await admin.listDeadLetters({ stream, consumer: "c" });
+    expect(deadLetters).toMatchObject([{ id, headers: { idempotencyKey: "order 1" } }]);
+    await call.cancel();
+  });
+
   test("leaves the data out where that is asked for", async ({ client, admin, natsClient }) => {
     const stream = await createStream(client);
     await writeLetters(natsClient, stream, [7]);
@@ -330,6 +342,27 @@ describe("DeleteDeadLetters", () => {
     const ours = lines.filter((line) => line["stream"] === stream);
     expect(ours.map((line) => line["deleted"])).toEqual([100, 100, 50]);
     expect(ours.flatMap((line) => line["ids"])).toEqual(ids);
+  });
+
+  test("removes 10,000 at most", { timeout: 180_000 }, async ({ client, admin, natsClient }) => {
+    const stream = await createStream(client);
+    const events = ALL;
+    const ids = Array.from({ length: 10_001 }, (_, n) => n + 1);
+    await Promise.all(
+      Array.from({ length: 100 }, async (_, part) =>
+        writeLetters(
+          natsClient,
+          stream,
+          ids.filter((id) => id % 100 === part),
+        ),
+      ),
+    );
+    const answer = await admin.deleteDeadLetters({ stream, consumer: "c", events }, { deadlineMs: 170_000 });
+    expect(answer.ids).toHaveLength(10_000);
+    expect(answer.isComplete).toBe(false);
+    const rest = await admin.deleteDeadLetters({ stream, consumer: "c", events });
+    expect(rest.ids).toHaveLength(1);
+    expect(rest.isComplete).toBe(true);
   });
 
   test("stops before its deadline, and says that there may be more", async ({ client, admin, natsClient }) => {

@@ -134,6 +134,27 @@ describe("GetStream", () => {
     expect((await admin.getStream({ stream: name })).stream?.configuration).toEqual(stream?.configuration);
   });
 
+  test("shows what a stream allows, and not where its scheduled events wait", async ({ client, admin, jsm }) => {
+    const name = uniqueName();
+    const asked = {
+      name,
+      source: { case: "subjects" as const, value: { subjects: [`${name}.>`] } },
+      allowTimeToLive: true,
+      allowScheduling: true,
+      allowAtomic: true,
+    };
+    await client.ensureStream(asked);
+    await client.publish(`${name}.a`, "later", { deliverAt: { seconds: BigInt(Date.UTC(2040, 0)) / 1000n } });
+    expect((await jsm.streams.info(name)).config.subjects).toHaveLength(2);
+    const { stream } = await admin.getStream({ stream: name });
+    expect(stream?.configuration).toMatchObject(asked);
+    // The same again is what it is.
+    await client.ensureStream(stream!.configuration!);
+    expect((await admin.getStream({ stream: name })).stream?.configuration).toEqual(stream?.configuration);
+    await client.ensureStream({ name, source: asked.source });
+    expect((await admin.getStream({ stream: name })).stream?.configuration).toEqual(stream?.configuration);
+  });
+
   test("leaves out limits that there are none of", async ({ client, admin }) => {
     const name = await makeStream(client);
     const { stream } = await admin.getStream({ stream: name });
@@ -289,6 +310,23 @@ describe("PurgeStream", () => {
     expect(await purge(2n ** 64n - 1n)).toBe(0n);
     expect(await purge(2n)).toBe(3n);
     expect((await admin.getStream({ stream })).stream?.state).toMatchObject({ events: 2n, firstId: 4n });
+  });
+
+  test("writes down what was to go, and who asked", async ({ client, admin, windshift }) => {
+    const { stream, subject } = await createSource(client, { events: 9 });
+    await admin.purgeStream({ stream, subject, events: { case: "beforeId", value: 4n } });
+    await admin.purgeStream({ stream, events: { case: "keep", value: 2n } });
+    await admin.purgeStream({ stream, subject, events: { case: "all", value: true } });
+    const lines = windshift.log.filter((line) => line["stream"] === stream && line["purged"] !== undefined);
+    const by = expect.stringContaining("127.0.0.1:") as string;
+    expect(lines).toMatchObject([
+      { subject, beforeId: 4, purged: 3, by },
+      { keep: 2, purged: 4, by },
+      { subject, purged: 2, by },
+    ]);
+    expect(lines[1]).not.toHaveProperty("subject");
+    expect(lines[2]).not.toHaveProperty("keep");
+    expect(lines[2]).not.toHaveProperty("beforeId");
   });
 
   test("removes those of a subject alone, in each way", async ({ client, admin }) => {

@@ -1,13 +1,14 @@
 /** Dead letters: what is given up is stored first, as it was, and once. */
-import { jetstream } from "@nats-io/jetstream";
+import { type JetStreamManager, RetentionPolicy, jetstream } from "@nats-io/jetstream";
 import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
 import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import { type Client, type EventsCall, failure } from "../support/client.ts";
-import { confirmed, consumerState, duration } from "../support/consuming.ts";
+import { type Source, confirmed, consumerState, duration } from "../support/consuming.ts";
 import { createFailing, letterCount, letterOf, setPolicy, until } from "../support/failing.ts";
-import { test } from "../support/fixtures.ts";
+import { openDeadLetters } from "../support/dead-letters.ts";
+import { test, uniqueName } from "../support/fixtures.ts";
 import { ask, startNats } from "../support/nats.ts";
 import { SettlementTap } from "../support/settlement-tap.ts";
 import { findNothing } from "../support/false-answers.ts";
@@ -147,6 +148,18 @@ describe("an event whose attempts run out", () => {
     expect(letter.header.get("WS-Dead-Letter-Attempts")).toBe("2");
     expect(letter.header.get("WS-Dead-Letter-Reason")).toBe("first");
     expect(await consumerState(jsm, source)).toMatchObject({ held: 0, waiting: 0 });
+    await call.cancel();
+  });
+
+  test("by a reject with a delay goes to the dead letters at once", async ({ client, jsm }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} });
+    const call = await client.subscribe(source.stream, "c");
+    const id = await client.publish(source.subject, "bad");
+    await call.event();
+    call.send({ case: "reject", value: { ids: [id], delay: duration(3_600_000) } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Cause")).toBe("attempts");
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0 });
     await call.cancel();
   });
 
@@ -387,6 +400,66 @@ describe("an event whose attempts run out", () => {
     );
     expect(await letterCount(jsm, source)).toBe(1);
     await call.cancel();
+  });
+});
+
+describe("an event", () => {
+  const KINDS: Record<string, (client: Client, jsm: JetStreamManager, origin: Source) => Promise<Source>> = {
+    "a mirror": async (client, _, { stream: name, subject }) => {
+      const stream = uniqueName();
+      await client.ensureStream({ name: stream, source: { case: "mirror", value: { name } } });
+      return { stream, subject, consumer: "c" };
+    },
+    "an aggregate": async (client, _, { stream: name, subject }) => {
+      const stream = uniqueName();
+      await client.ensureStream({ name: stream, source: { case: "aggregate", value: { sources: [{ name }] } } });
+      return { stream, subject, consumer: "c" };
+    },
+    "a work queue of NATS tools": async (_, jsm) => addStream(jsm, RetentionPolicy.Workqueue),
+    "a stream of NATS tools that keeps what is wanted": async (_, jsm) => addStream(jsm, RetentionPolicy.Interest),
+  };
+
+  async function addStream(jsm: JetStreamManager, retention: RetentionPolicy): Promise<Source> {
+    const stream = uniqueName();
+    await jsm.streams.add({ name: stream, subjects: [`${stream}.>`], retention });
+    return { stream, subject: `${stream}.a`, consumer: "c" };
+  }
+
+  test.for(Object.keys(KINDS))("of %s can be a dead letter", async (kind, { client, jsm }) => {
+    const source = await KINDS[kind]!(client, jsm, await createFailing(client, undefined));
+    await client.ensureConsumer({
+      stream: source.stream,
+      name: "c",
+      subjects: [">"],
+      from: { pointer: { case: "start", value: true } },
+      deliveryPolicy: { deadLetter: {} },
+    });
+    const call = await client.subscribe(source.stream, "c");
+    await client.publish(source.subject, "bad");
+    const { id } = await call.event();
+    call.send({ case: "reject", value: { ids: [id], permanently: true } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    const letter = await letterOf(jsm, source, id);
+    expect(letter.header.get("WS-Dead-Letter-Subject")).toBe(source.subject);
+    expect(Buffer.from(letter.data).toString()).toContain("bad");
+    expect(await consumerState(jsm, source)).toMatchObject({ held: 0, waiting: 0 });
+    await call.cancel();
+  });
+
+  test("that two servers give up at once has one letter", async ({ nats, client, jsm }) => {
+    const COUNT = 50;
+    const source = await createFailing(client, { deadLetter: {} });
+    await using one = await openDeadLetters(nats.url);
+    await using two = await openDeadLetters(nats.url);
+    const time = new Date().toISOString();
+    for (let n = 0; n < COUNT; n++) {
+      const id = await client.publish(source.subject, `event ${n}`);
+      const origin = { ...source, id, attempts: 1, cause: "rejected", reason: undefined, time } as const;
+      const write = async ({ writer }: typeof one) => writer.write(`${source.stream}-dead-letters`, origin, undefined);
+      const written = await Promise.all([write(one), write(two)]);
+      expect(written.toSorted()).toEqual(["known", "stored"]);
+    }
+    expect(await letterCount(jsm, source)).toBe(COUNT);
   });
 });
 

@@ -1,5 +1,5 @@
 /** Dead letters as an operator has them: listed, replayed for their consumer alone, deleted. */
-import { jetstream } from "@nats-io/jetstream";
+import { AckPolicy, jetstream } from "@nats-io/jetstream";
 import { headers as natsHeaders, type NatsConnection } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
@@ -476,6 +476,17 @@ describe("a replayed event", () => {
     await other.cancel();
     await call.cancel();
   });
+});
+
+test("a replayed event is seen by consumers of plain NATS", async ({ client, jsm, natsClient, letters }) => {
+  const stream = await createStream(client);
+  await writeLetters(natsClient, stream, [5n]);
+  await jsm.consumers.add(stream, { durable_name: "plain", ack_policy: AckPolicy.Explicit });
+  await letters.replay(stream, "c", "all", {}, CALL);
+  const consumer = await jetstream(natsClient).consumers.get(stream, "plain");
+  const message = await consumer.next();
+  expect(message?.string()).toBe("payload 5");
+  expect(message?.headers?.get("WS-Replay-Id")).toBe("5");
 });
 
 test("the letter of a replayed event is read and delivered like others, and the mark of a replay is not", async ({
