@@ -10,6 +10,7 @@ import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
 import { deleteNothing, findNothing } from "../support/false-answers.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
+import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const test = base.extend<{ $file: { letters: DeadLetters } }>({
@@ -216,7 +217,7 @@ describe("a replay", () => {
     await call.cancel();
   });
 
-  test("by two servers at once stores each event once", async ({ nats, client, jsm, natsClient, letters }) => {
+  test("by several servers at once stores each event once", async ({ nats, client, jsm, natsClient }) => {
     const COUNT = 50;
     const stream = await createStream(client);
     await writeLetters(
@@ -224,8 +225,11 @@ describe("a replay", () => {
       stream,
       Array.from({ length: COUNT }, (_, n) => BigInt(n + 1)),
     );
-    await using other = await openDeadLetters(nats.url);
-    await Promise.all([letters, other.letters].map(async (one) => one.replay(stream, "c", "all", {}, CALL)));
+    await using stack = new AsyncDisposableStack();
+    const servers = await Promise.all(
+      Array.from({ length: 6 }, async () => stack.use(await openDeadLetters(nats.url)).letters),
+    );
+    await Promise.all(servers.map(async (one) => one.replay(stream, "c", "all", {}, CALL)));
     expect((await jsm.streams.info(stream)).state.messages).toBe(COUNT);
     const ids = new Set<string>();
     for (let seq = 1; seq <= COUNT; seq++) {
@@ -233,6 +237,27 @@ describe("a replay", () => {
     }
     expect(ids.size).toBe(COUNT);
     // Neither letters nor marks.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+
+  test("by a second server while the first one is about to store the event stores it once", async ({
+    nats,
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    await writeLetters(natsClient, stream, [5n]);
+    await using link = await Link.open("server to NATS", () => Number(new URL(nats.url).port));
+    await using first = await openDeadLetters(`nats://127.0.0.1:${link.port}`);
+    // The first one learns late that its mark is stored, and what it stores then comes late.
+    link.delay(100);
+    const slow = first.letters.replay(stream, "c", "all", {}, CALL);
+    await until(async () => (await jsm.streams.info(`${stream}-dead-letters`)).state.messages === 2);
+    await letters.replay(stream, "c", "all", {}, CALL);
+    await slow;
+    expect((await jsm.streams.info(stream)).state.messages).toBe(1);
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
   });
 
