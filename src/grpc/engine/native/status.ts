@@ -23,18 +23,24 @@ export function encodeTrailers({ code, message, details, metadata = [] }: CallSt
   return Buffer.concat(fields);
 }
 
-/** Everything but printable ASCII, and `%` itself, as `%` with two digits for each byte of UTF-8. */
+/**
+ * Everything but printable ASCII, and `%` itself, as `%` with two digits for each byte of UTF-8. And so are blanks at the
+ * beginning and the end, where values of fields have none (RFC 9113, section 8.2.1).
+ */
 export function percentEncode(text: string): string {
   if (PLAIN.test(text)) return text;
   let result = "";
-  for (const byte of Buffer.from(text)) {
-    const isPlain = byte >= 0x20 && byte <= 0x7e && byte !== PERCENT;
+  const bytes = Buffer.from(text);
+  for (const [at, byte] of bytes.entries()) {
+    const isEdge = at === 0 || at === bytes.length - 1;
+    const isPlain = byte >= (isEdge ? SPACE + 1 : SPACE) && byte <= 0x7e && byte !== PERCENT;
     result += isPlain ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
   }
   return result;
 }
 
-const PLAIN = /^[\x20-\x24\x26-\x7e]*$/;
+const PLAIN = /^(?! )[\x20-\x24\x26-\x7e]*(?<! )$/;
+const SPACE = 0x20;
 const PERCENT = 0x25;
 
 /** Without padding, as the specification asks of those who send. */

@@ -43,6 +43,9 @@ describe("messages", () => {
     ["a\nb\tc\r", "a%0Ab%09c%0D"],
     ["é ☺ 😈", "%C3%A9 %E2%98%BA %F0%9F%98%88"],
     ["\x7f\0", "%7F%00"],
+    [" a b ", "%20a b%20"],
+    ["  a", "%20 a"],
+    [" ", "%20"],
     ["", ""],
   ])("%j is %s", (text, encoded) => {
     expect(percentEncode(text)).toBe(encoded);
@@ -53,6 +56,7 @@ describe("messages", () => {
       fc.property(fc.string({ unit: "binary" }), (text) => {
         const encoded = percentEncode(text);
         expect(encoded).toMatch(/^[\x20-\x7e]*$/);
+        expect(encoded.trim()).toBe(encoded);
         expect(Buffer.from(unescapeBytes(encoded))).toEqual(Buffer.from(text));
       }),
     );
