@@ -1554,6 +1554,29 @@ describe("handlers", () => {
   );
 });
 
+test("a handler that pauses and resumes in its callbacks gets one message after the other, and one end", async () => {
+  const { port, held } = await start();
+  const peer = await attacker(port);
+  peer.send(call(1, "/test/Hold"));
+  await expect.poll(() => held.length).toBe(1);
+  const opened = held[0]!;
+  const seen: string[] = [];
+  const during = (name: string): void => {
+    seen.push(`${name} begins`);
+    opened.pause();
+    opened.resume();
+    seen.push(`${name} ends`);
+  };
+  opened.onMessage = ([first]) => during(`message ${first}`);
+  opened.onHalfClose = () => during("half-close");
+  opened.pause();
+  peer.send(...[1, 2, 3].map((n) => data(1, message(Buffer.of(n)))), data(1, NOTHING, END_STREAM));
+  await peer.roundTrip();
+  opened.resume();
+  const names = ["message 1", "message 2", "message 3", "half-close"];
+  expect(seen).toEqual(names.flatMap((name) => [`${name} begins`, `${name} ends`]));
+});
+
 describe("TLS", () => {
   const pair = selfSigned();
   // Without openssl there is no certificate.

@@ -101,6 +101,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   /** The request did not come in one piece. */
   #isSlow = false;
   #isPaused = false;
+  #isResuming = false;
+  /** The client has ended its side; of a call with messages both ways: and its handler has not heard of it yet. */
   #isHalfClosed = false;
   /** Messages that came while reading was paused. */
   #waiting: Buffer[] = [];
@@ -178,11 +180,15 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
+    // From within a message that has waited: the loop that handed it on hands on the next one.
+    if (this.#isResuming) return;
+    this.#isResuming = true;
     while (!this.#isPaused && this.#waiting.length > 0) {
       const message = this.#waiting.shift()!;
       this.#count(-(message.length + MESSAGE_BYTES), 0);
       this.#guard(() => this.onMessage?.(message));
     }
+    this.#isResuming = false;
     if (this.#isPaused || this.#isEnded) return;
     this.#partBegan = performance.now();
     this.#growWindow(this.#missing);
@@ -470,6 +476,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   #halfClose(): void {
     const handler = this.#handler!;
     if (handler.kind === "bidi") {
+      this.#isHalfClosed = false;
       this.#guard(() => this.onHalfClose?.());
       return;
     }
