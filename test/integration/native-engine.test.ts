@@ -597,6 +597,27 @@ describe("flow control", () => {
     await peer.roundTrip();
   });
 
+  test("DATA of padding alone leaves the window of its stream as it was", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const got: Uint8Array[] = [];
+    held[0]!.onMessage = (received) => void got.push(received);
+    const padding = Buffer.alloc(256);
+    padding[0] = 255;
+    // Each time no more than the window has.
+    for (let round = 0; round < 4; round++) {
+      peer.send(...Array.from({ length: 200 }, () => data(1, padding, PADDED)));
+      await peer.roundTrip();
+    }
+    peer.send(data(1, message(Buffer.alloc(KIB))));
+    await peer.roundTrip();
+    expect(got).toEqual([Buffer.alloc(KIB)]);
+    const given = peer.received.filter(({ type, streamId }) => type === Type.windowUpdate && streamId === 1);
+    expect(given.reduce((sum, { payload }) => sum + payload.readUInt32BE(0), 0)).toBe(4 * 200 * padding.length);
+  });
+
   test("more DATA than a stream's window resets the stream, more than the connection's ends it", async () => {
     const { port, held } = await start();
     const peer = await attacker(port);

@@ -380,8 +380,14 @@ export class Connection implements FrameHandler {
     // Ahead of what it brings: a call that ends by it is over on both sides.
     stream.remoteEnded = ends;
     if (to > from) stream.onData(bytes, from, to);
-    else if (!ends && !this.#tolerate()) return false;
+    else if (!ends && !this.#onNoData(stream, length)) return false;
     return !ends || this.#remoteEnd(stream);
+  }
+
+  /** A frame of nothing, or of padding alone: what that took of the window nobody else gives back. */
+  #onNoData(stream: Stream, padding: number): boolean {
+    this.grow(stream, padding);
+    return this.#tolerate();
   }
 
   #onHeaders(flags: number, streamId: number, bytes: Buffer, start: number, end: number): boolean {
