@@ -1242,6 +1242,17 @@ describe("frames in the wrong place", () => {
     },
   );
 
+  test("what follows for calls beyond the limit, that were opened before it was known, is ignored", async () => {
+    const { port, held } = await start({ maxConcurrentStreams: 10 });
+    const peer = await attacker(port);
+    const ids = Array.from({ length: 500 }, (_, index) => 2 * index + 1);
+    peer.send(...ids.map((id) => call(id, "/test/Hold")), ...ids.map((id) => data(id, NOTHING, END_STREAM)));
+    await peer.roundTrip();
+    expect(held).toHaveLength(10);
+    expect(await peer.resetOf(21)).toBe("REFUSED_STREAM");
+    expect(peer.goaway).toBeUndefined();
+  });
+
   test("more calls than allowed are refused, one by one, and others go on", async () => {
     const { port, held } = await start({ maxConcurrentStreams: 10 });
     const peer = await attacker(port);

@@ -27,7 +27,7 @@ import { HeaderList } from "./header-list.ts";
 import { HpackDecoder, HpackError, NO_TABLE } from "./hpack.ts";
 import { type Framing, Output, prefixBytes } from "./output.ts";
 import { SequenceMap } from "../../../sequence-map.ts";
-import { Patience } from "./patience.ts";
+import { MAX_PATIENCE, Patience } from "./patience.ts";
 import type { Stream } from "./stream.ts";
 
 /** What a connection asks of the layer above, and its limits. */
@@ -703,10 +703,13 @@ export class Connection implements FrameHandler {
     this.#endIfDone();
   }
 
-  /** What the client had sent on a stream before it knew of its end is ignored: all that are open may end at once. */
+  /**
+   * What the client had sent on a stream before it knew of its end is ignored: all that are open may end at once, and
+   * those beyond, that it opened before it knew the limit, as long as patience lasts.
+   */
   #forget(streamId: number): void {
     this.#forgotten.add(streamId);
-    if (this.#forgotten.size <= this.#options.maxConcurrentStreams) return;
+    if (this.#forgotten.size <= this.#options.maxConcurrentStreams + MAX_PATIENCE / RESET_COST) return;
     for (const oldest of this.#forgotten) {
       this.#forgotten.delete(oldest);
       break;

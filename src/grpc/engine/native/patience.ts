@@ -4,13 +4,14 @@
  * and so does time.
  */
 
-const MAX = 20_000;
+/** What a connection has when it begins, and at most. */
+export const MAX_PATIENCE = 20_000;
 const EARNED = 10;
 const REFILL = 10_000;
 
 /** One for each connection. */
 export class Patience {
-  #left = MAX;
+  #left = MAX_PATIENCE;
 
   /** False when it is used up. */
   spend(cost: number): boolean {
@@ -20,11 +21,11 @@ export class Patience {
 
   /** Something was served. */
   earn(): void {
-    this.#left = Math.min(MAX, this.#left + EARNED);
+    this.#left = Math.min(MAX_PATIENCE, this.#left + EARNED);
   }
 
   /** Once a second. */
   refill(): void {
-    this.#left = Math.min(MAX, this.#left + REFILL);
+    this.#left = Math.min(MAX_PATIENCE, this.#left + REFILL);
   }
 }
