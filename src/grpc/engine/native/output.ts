@@ -9,8 +9,8 @@ import type { Socket } from "node:net";
 import { asBuffer } from "../../../bytes.ts";
 import { FRAME_HEADER_BYTES, Flag, FrameType, MAX_FRAME_BYTES, writeFrameHeader } from "./frames.ts";
 
-/** What goes before the bytes of a message: gRPC's prefix, which says whether it is compressed, or nothing. */
-export const Framing = { plain: 0, compressed: 1, none: 2 } as const;
+/** What goes before the bytes of a message: gRPC's prefix, which says that it is not compressed, or nothing. */
+export const Framing = { plain: 0, none: 1 } as const;
 export type Framing = (typeof Framing)[keyof typeof Framing];
 
 /** gRPC's prefix: whether the message is compressed, and its length. */
@@ -130,7 +130,7 @@ export class Output {
       this.#openBytes = size;
     }
     if (framing !== Framing.none) {
-      writePrefix(this.#arena!, at, framing, message.length);
+      writePrefix(this.#arena!, at, message.length);
       at += PREFIX_BYTES;
     }
     this.#arena!.set(message, at);
@@ -148,7 +148,7 @@ export class Output {
     const target = isLarge ? Buffer.allocUnsafe(headBytes) : this.#arena!;
     writeFrameHeader(target, at, length, FrameType.data, 0, streamId);
     if (ofPrefix > 0) {
-      writePrefix(PREFIX, 0, framing, message.length);
+      writePrefix(PREFIX, 0, message.length);
       target.set(PREFIX.subarray(from, from + ofPrefix), at + FRAME_HEADER_BYTES);
     }
     const start = Math.max(0, from - prefix);
@@ -251,8 +251,8 @@ export function prefixBytes(framing: Framing): number {
 
 const PREFIX = Buffer.alloc(PREFIX_BYTES);
 
-function writePrefix(into: Buffer, at: number, framing: Framing, length: number): void {
-  into[at] = framing;
+function writePrefix(into: Buffer, at: number, length: number): void {
+  into[at] = 0;
   into[at + 1] = length >>> 24;
   into[at + 2] = (length >>> 16) & 0xff;
   into[at + 3] = (length >>> 8) & 0xff;
