@@ -10,7 +10,6 @@ import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
 import { deleteNothing, findNothing } from "../support/false-answers.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
-import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const test = base.extend<{ $file: { letters: DeadLetters } }>({
@@ -237,27 +236,6 @@ describe("a replay", () => {
     }
     expect(ids.size).toBe(COUNT);
     // Neither letters nor marks.
-    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
-  });
-
-  test("by a second server while the first one is about to store the event stores it once", async ({
-    nats,
-    client,
-    jsm,
-    natsClient,
-    letters,
-  }) => {
-    const stream = await createStream(client);
-    await writeLetters(natsClient, stream, [5n]);
-    await using link = await Link.open("server to NATS", () => Number(new URL(nats.url).port));
-    await using first = await openDeadLetters(`nats://127.0.0.1:${link.port}`);
-    // The first one learns late that its mark is stored, and what it stores then comes late.
-    link.delay(100);
-    const slow = first.letters.replay(stream, "c", "all", {}, CALL);
-    await until(async () => (await jsm.streams.info(`${stream}-dead-letters`)).state.messages === 2);
-    await letters.replay(stream, "c", "all", {}, CALL);
-    await slow;
-    expect((await jsm.streams.info(stream)).state.messages).toBe(1);
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
   });
 
