@@ -312,7 +312,12 @@ describe("subscriptions", () => {
       .toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
     // The reset would undo the one, and the other undo the reset.
     const changes = [
-      client.ensureConsumer({ stream, name: consumer, subjects: [`${stream}.other`] }),
+      client.ensureConsumer({
+        stream,
+        name: consumer,
+        subjects: [`${stream}.other`],
+        deliveryPolicy: { deadLetter: {} },
+      }),
       client.deleteConsumer({ stream, id: consumer }),
       admin.pauseConsumer({ stream, id: consumer, until: timestampFromMs(Date.now() + 60_000) }),
       admin.resumeConsumer({ stream, id: consumer }),
@@ -321,6 +326,7 @@ describe("subscriptions", () => {
       expect(error).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET", retryAfterMs: 100 });
     }
     expect((await jsm.consumers.info(stream, consumer)).config.filter_subject).toBe(`${stream}.>`);
+    await expect(jsm.streams.info(`${stream}-dead-letters`)).rejects.toThrow("not found");
     natsClient.publish("$WINDSHIFT._.consumer-resets", JSON.stringify({ ...notice, isOver: true }));
     await natsClient.flush();
     await expect
