@@ -89,6 +89,7 @@ export async function underAttack(
     if (bytes !== undefined) expect((await heldBytes()) - before).toBeLessThan(bytes);
   };
   let rounds = 0;
+  let nextLook = 8;
   let aside = 0;
   const answered = bystander.answered;
   const start = cpu();
@@ -96,7 +97,8 @@ export async function underAttack(
     await bystander.served();
     rounds += 1;
     // Seldom, as it takes longer than most of what is attacked with.
-    if (rounds < 8 || !Number.isInteger(Math.log2(rounds))) return;
+    if (rounds !== nextLook) return;
+    nextLook *= 8;
     const began = cpu();
     await lookAtMemory();
     aside += cpu() - began;
