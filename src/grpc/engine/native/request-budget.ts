@@ -21,8 +21,11 @@ export interface RequestHolder extends Held {
   makeRoom(): void;
 }
 
-/** Part of the limit that is made free at a time, as to look for who has to go takes time. */
-const ROOM = 1 / 16;
+/**
+ * Part of the limit that is made free at a time: it takes time to look for who has to go, but everybody waits while a
+ * thousand calls end.
+ */
+const ROOM = 1 / 256;
 
 /** The sum over all connections. */
 export class RequestBudget {
