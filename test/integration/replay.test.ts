@@ -10,6 +10,7 @@ import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
 import { deleteNothing, findNothing } from "../support/false-answers.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
+import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 const test = base.extend<{ $file: { letters: DeadLetters } }>({
@@ -237,6 +238,36 @@ describe("a replay", () => {
     expect(ids.size).toBe(COUNT);
     // Neither letters nor marks.
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(0);
+  });
+
+  test("by a second server while the first one is about to store the event stores it once", async ({
+    nats,
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    const stream = await createStream(client);
+    // Where there is nothing else, a replay looks once more, later.
+    await client.publish(`${stream}.b`);
+    await writeLetters(natsClient, stream, [5n, 9n]);
+    await using link = await Link.open("server to NATS", () => Number(new URL(nats.url).port));
+    await using first = await openDeadLetters(`nats://127.0.0.1:${link.port}`);
+    // The first one has its mark, has seen that the letter is still there, and what it stores then comes late.
+    link.delay(150);
+    const asked: string[] = [];
+    const tap = natsClient.subscribe(">", { callback: (_, { subject }) => void asked.push(subject) });
+    const hasLooked = (): boolean => {
+      const mark = asked.indexOf(`dead-letters.${stream}.c.5-replay`);
+      return mark >= 0 && asked.slice(mark).some((subject) => /^\$JS\.API\..*\bGET\b.*-dead-letters/.test(subject));
+    };
+    const slow = first.letters.replay(stream, "c", [5n], {}, CALL);
+    await until(hasLooked);
+    tap.unsubscribe();
+    await letters.replay(stream, "c", [5n], {}, CALL);
+    await slow;
+    expect((await jsm.streams.info(stream)).state.messages).toBe(2);
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
   });
 
   test("ends when it is told to", async ({ client, natsClient, letters }) => {
