@@ -7,6 +7,8 @@ import type { InteropClient } from "./interop.ts";
 const VERSION = "1.79.0";
 const MAIN = "io.grpc.testing.integration.TestServiceClient";
 const STORE_PASSWORD = "changeit";
+/** A process for each case lives for a second or two. */
+const JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 /** A project without sources, whose dependencies are the program. */
 const PROJECT = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -60,7 +62,7 @@ export const GRPC_JAVA: InteropClient = {
   transports: { ", Netty": ["--use_okhttp=false"], ", OkHttp": ["--use_okhttp=true"] },
   build: buildJavaClient,
   command: async (folder, trusted) => {
-    const program = ["-cp", join(folder, "lib/*"), MAIN];
+    const program = [...JVM, "-cp", join(folder, "lib/*"), MAIN];
     if (trusted === undefined) return ["java", ...program, "--use_tls=false"];
     const store = `${trusted}.p12`;
     const password = ["-storetype", "PKCS12", "-storepass", STORE_PASSWORD];
