@@ -47,7 +47,7 @@ function environment(): Record<string, string> {
     HEALTH_PORT: "0",
     SHUTDOWN_GRACE: "1s",
   };
-  for (const name of ["PATH", "NATS_SERVER_BIN"]) {
+  for (const name of ["PATH", "NATS_SERVER_BIN", "NODE_COMPILE_CACHE"]) {
     const value = process.env[name];
     if (value !== undefined) env[name] = value;
   }
