@@ -1,24 +1,12 @@
 /** Replays that are killed between any two steps, and then repeated, whoever does it and how: one event, nothing lost. */
 import { jetstream } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
-import type { DeadLetters } from "../../src/events/dead-letters.ts";
 import { AdminClient } from "../support/admin-client.ts";
 import { Client } from "../support/client.ts";
 import { type Source, confirmed, consumerState } from "../support/consuming.ts";
 import { type Crash, type Step, aroundEach, spawnDoomed, spawnDoomedReplay } from "../support/crashing.ts";
-import { openDeadLetters } from "../support/dead-letters.ts";
 import { createFailing, letterCount, until } from "../support/failing.ts";
-import { test as base } from "../support/fixtures.ts";
-
-const test = base.extend<{ $file: { letters: DeadLetters } }>({
-  letters: [
-    async ({ nats }, use) => {
-      await using opened = await openDeadLetters(nats.url);
-      await use(opened.letters);
-    },
-    { scope: "file" },
-  ],
-});
+import { lettersTest as test } from "../support/fixtures.ts";
 
 const PROCESSING_MS = 500;
 /** A message id is forgotten at once: what holds has to hold at any later time. */

@@ -1,27 +1,16 @@
 /** Dead letters as an operator has them: listed, replayed for their consumer alone, deleted. */
 import { AckPolicy, jetstream } from "@nats-io/jetstream";
-import { headers as natsHeaders, type NatsConnection } from "@nats-io/nats-core";
+import { type MsgHdrs, type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
-import type { DeadLetters } from "../../src/events/dead-letters.ts";
 import type { EventsResponse } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, textOf } from "../support/client.ts";
 import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
 import { deleteNothing, findNothing } from "../support/false-answers.ts";
-import { test as base, uniqueName } from "../support/fixtures.ts";
+import { lettersTest as test, uniqueName } from "../support/fixtures.ts";
 import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
-
-const test = base.extend<{ $file: { letters: DeadLetters } }>({
-  letters: [
-    async ({ nats }, use) => {
-      await using opened = await openDeadLetters(nats.url);
-      await use(opened.letters);
-    },
-    { scope: "file" },
-  ],
-});
 
 /** A stream, with the consumers `c` (which has dead letters) and `other` of all its events. */
 async function createStream(client: Client, stream = uniqueName()): Promise<string> {
@@ -42,6 +31,14 @@ async function writeLetters(nats: NatsConnection, stream: string, ids: readonly 
 async function writeLargest(nats: NatsConnection, stream: string, id: bigint, reason: string): Promise<void> {
   const block = letterBlock(stream, id, reason);
   await writeLetter(nats, stream, id, block, Buffer.alloc(nats.info!.max_payload - block.length));
+}
+
+/** Of the event that a replay of the letter of event `id` has stored. */
+function replayHeaders(stream: string, id: bigint): MsgHdrs {
+  const headers = natsHeaders();
+  headers.set("WS-Replay-Id", String(id));
+  headers.set("WS-Replay-Consumer", `${stream}/c`);
+  return headers;
 }
 
 function letterBlock(stream: string, id: bigint, reason: string): string {
@@ -295,9 +292,7 @@ describe("a replay", () => {
     await writeLetters(natsClient, stream, [99n]);
     await jsm.streams.update(`${stream}-dead-letters`, { max_msgs: 2 });
     // What a server has left that was killed there, when its message id is not known any more.
-    const headers = natsHeaders();
-    headers.set("WS-Replay-Id", String(id));
-    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    const headers = replayHeaders(stream, id);
     const { seq } = await jetstream(natsClient).publish(`${stream}.a`, "payload", { headers });
     const done: unknown[] = [];
     const work = { onDone: (...ids: unknown[]) => void done.push(ids) };
@@ -354,9 +349,7 @@ describe("a replay", () => {
     // What a server has left that was killed there, when its message id is not known any more.
     const mark = JSON.stringify({ letter: String(letter!.sequence), after: String(id) });
     await js.publish(`dead-letters.${stream}.c.5-replay`, mark);
-    const headers = natsHeaders();
-    headers.set("WS-Replay-Id", "5");
-    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    const headers = replayHeaders(stream, 5n);
     await client.publish(`${stream}.a`);
     const { seq } = await js.publish(`${stream}.a`, "payload 5", { headers });
     const newIds: unknown[] = [];
@@ -378,9 +371,7 @@ describe("a replay", () => {
     const mark = JSON.stringify({ letter: "1", after: "0" });
     const js = jetstream(natsClient);
     await js.publish(`dead-letters.${stream}.c.5-replay`, mark);
-    const headers = natsHeaders();
-    headers.set("WS-Replay-Id", "5");
-    headers.set("WS-Replay-Consumer", `${stream}/c`);
+    const headers = replayHeaders(stream, 5n);
     await js.publish(`${stream}.a`, "payload 5", { headers });
     using _ = findNothing(stream, { times: 1 });
     expect(await letters.replay(stream, "c", "all", {}, CALL)).toMatchObject({ done: 1 });

@@ -91,38 +91,6 @@ test(
 );
 
 test(
-  "the reader of the guide to reading goes on until its stream is deleted",
-  { timeout: BUILD_TIMEOUT_MS },
-  async ({ windshift, jsm, skip }) => {
-    const client = await pythonClient();
-    if ("missing" in client) return skip(`no Python client can be made: ${client.missing}`);
-    await windshift.client.ensureStream({
-      name: "orders",
-      source: { case: "subjects", value: { subjects: ["orders.>"] } },
-    });
-    await windshift.client.publish("orders.created");
-    const [, program] = /```python\n([^]*?)```/.exec(await readFile(join(ROOT, "docs/reading.md"), "utf8"))!;
-    const python = spawn(
-      join(client.folder, "venv/bin/python"),
-      ["-u", "-c", program!.replace("localhost:8080", windshift.address)],
-      { env: { ...process.env, PYTHONPATH: join(client.folder, "generated"), PYTHONDONTWRITEBYTECODE: "1" } },
-    );
-    const ended = once(python, "close");
-    let errors = "";
-    python.stderr.on("data", (text) => (errors += String(text)));
-    const lines: string[] = [];
-    for await (const line of createInterface({ input: python.stdout })) {
-      lines.push(line);
-      if (lines.length === 2) await windshift.client.publish("orders.paid");
-      if (lines.length === 3) await jsm.streams.delete("orders");
-    }
-    expect(lines, `${errors}`).toEqual(["1 orders.created", "caught up at 1", "2 orders.paid"]);
-    expect(await ended).toEqual([1, null]);
-    expect(errors).toContain("StatusCode.NOT_FOUND");
-  },
-);
-
-test(
   "the client of the README works as it stands there",
   { timeout: BUILD_TIMEOUT_MS },
   async ({ windshift, skip }) => {

@@ -3,7 +3,9 @@ import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/nats-core";
 import { connect } from "@nats-io/transport-node";
 import { test as base } from "vitest";
+import type { DeadLetters } from "../../src/events/dead-letters.ts";
 import type { Client } from "./client.ts";
+import { openDeadLetters } from "./dead-letters.ts";
 import { type NatsServer, startNats } from "./nats.ts";
 import { type Windshift, startWindshift } from "./windshift.ts";
 
@@ -48,4 +50,15 @@ export const test = base.extend<{
   jsm: async ({ natsClient }, use) => {
     await use(await jetstreamManager(natsClient));
   },
+});
+
+/** `test` with the dead letters of its NATS, as a server has them (`letters`). */
+export const lettersTest = test.extend<{ $file: { letters: DeadLetters } }>({
+  letters: [
+    async ({ nats }, use) => {
+      await using opened = await openDeadLetters(nats.url);
+      await use(opened.letters);
+    },
+    { scope: "file" },
+  ],
 });
