@@ -2,7 +2,8 @@
  * Promise 4: never more unsettled events than the window, in events and in bytes, nor than the consumer allows all its
  * subscriptions. The client sees less than the server: an event counts only as long as the server cannot have let go of
  * it, that is from its arrival to the moment the client sent a settlement, or to the earliest moment at which its time
- * can have run out. A settlement that failed makes it count again.
+ * can have run out. A settlement that failed makes it count again. What a client held that was killed is somebody else's
+ * from then on: it counts up to the last word of that client.
  */
 import type { Entry } from "../history.ts";
 import { type Evidence, type Of, SLACK_MS, type Violation, at, excused, holdMs, stalledMs } from "./evidence.ts";
@@ -21,6 +22,7 @@ export function checkCredit(evidence: Evidence): Violation[] {
   const limits = new Map(evidence.consumers.map(({ consumer, limit = Infinity }) => [consumer, limit]));
   const holdings = new Map<string, Holding>();
   const judged = new Set<string>();
+  const lastWords = new Map(evidence.entries.map(({ p, t }) => [p, t]));
   for (const entry of evidence.entries) {
     if (!("sub" in entry)) continue;
     if (entry.e === "subscribe") holdings.set(entry.sub, new Holding(evidence, entry));
@@ -51,7 +53,7 @@ export function checkCredit(evidence: Evidence): Violation[] {
     if (limit === Infinity || judged.has(consumer) || excused(evidence, "nodes", t, t, NEW_LEADER_MS)) return;
     const ids = new Set<number>();
     for (const { first, held, doubtful } of holdings.values()) {
-      if (first.consumer !== consumer) continue;
+      if (first.consumer !== consumer || lastWords.get(first.p)! < t) continue;
       for (const [id, until] of held) if (until > t && !doubtful.has(id)) ids.add(id);
     }
     if (ids.size <= limit) return;

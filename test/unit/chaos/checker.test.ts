@@ -66,6 +66,20 @@ test("an event that comes twice in a row may be acknowledged twice", () => {
   expect(found(evidence(entries, { faults }))).toEqual([]);
 });
 
+test("what a killed client held is somebody else's from then on", () => {
+  const killed = history(published(1), SUBSCRIBE, SUBSCRIBED, event(1)).map((entry) => ({ ...entry, p: "killed" }));
+  const other = history(
+    300,
+    published(2),
+    OTHER,
+    OTHER_SUBSCRIBED,
+    [event(1, "o", 2), ...acked(1, "o")],
+    event(2, "o"),
+  );
+  const consumers = [{ consumer: "work", pending: 0, unsettled: 0, limit: 1 }];
+  expect(found(evidence([...killed, ...other], { consumers }))).not.toContain("credit");
+});
+
 test.each<[string, string, () => Evidence]>([
   ["an event that never came", "lost", () => evidence(history(published(1), SUBSCRIBE, SUBSCRIBED))],
   [
