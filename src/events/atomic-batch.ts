@@ -3,6 +3,7 @@
  * seldom for which event: a second look at what is stored tells.
  */
 import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import type { JetStreamApi } from "../nats/api.ts";
 import { BATCH_HEADER_BYTES, publishBatch } from "../nats/batch.ts";
@@ -98,7 +99,7 @@ export class AtomicPublisher {
     // A leader that was elected meanwhile has not kept what another one had.
     const passes = isPassing(code) || error.reason === "NO_LEADER" || code === JetStreamCode.batchIncomplete;
     if (!passes || Date.now() + RETRY_MS >= deadlineMs) return false;
-    await new Promise<void>((wake) => setTimeout(wake, RETRY_MS));
+    await delay(RETRY_MS);
     return true;
   }
 

@@ -5,6 +5,7 @@
  * An event that is taken back leaves a mark in its place for as long as its key is known: NATS takes a repeat for a
  * duplicate, and only the mark tells that nothing waits there any more.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
@@ -214,7 +215,7 @@ export class Scheduler {
       if (next !== undefined && storedHeader(next, "Nats-Scheduler") === place) return true;
       if (next !== undefined) after = next.sequence;
       else if (Date.now() >= until) return false;
-      else await new Promise<void>((wake) => setTimeout(wake, LOOK_MS));
+      else await delay(LOOK_MS);
     }
   }
 

@@ -17,6 +17,7 @@
  * nothing that an old request may still deliver is taken for an answer to a new one.
  */
 import { performance } from "node:perf_hooks";
+import { setTimeout as delay } from "node:timers/promises";
 import type { ConsumerInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
@@ -391,10 +392,10 @@ export class Pull implements Watched {
       const quietMs = Math.max(QUIET_MS, QUIET_FACTOR * (answeredAt - askedAt));
       const heardAt = Math.max(answeredAt, ...waiting.map((slot) => slot!.lastHeard));
       if (answeredAt < Infinity && now - heardAt >= quietMs) break;
-      await pause(LINGER_LOOK_MS);
+      await delay(LINGER_LOOK_MS);
     }
     this.#end();
-    await pause(QUIET_MS);
+    await delay(QUIET_MS);
   }
 
   #end(): void {
@@ -618,10 +619,6 @@ export class Pull implements Watched {
     this.#schedule();
     this.verify();
   }
-}
-
-async function pause(ms: number): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** What the request asked for and JetStream did not send; Infinity, so all of it, where it says no number. */
