@@ -17,7 +17,8 @@ test(
     await using windshift = await startWindshift(cluster.urls[0]!);
     const { client, log } = windshift;
     const has = (wanted: string): boolean => log.some(({ msg }) => msg === wanted);
-    const { stream, consumer, subject } = await createSource(client, { replicas: 3 });
+    // What the node sent as it went comes again soon.
+    const { stream, consumer, subject } = await createSource(client, { replicas: 3, processingTimeoutMs: 5_000 });
     const worker = new Worker(await client.subscribe(stream, consumer));
     const stored: bigint[] = [];
     const publish = async (): Promise<void> => {
