@@ -150,7 +150,8 @@ async function play(session: Session, style: Style, cut: (bytes: Buffer) => Buff
   await turn();
   await turn();
   service.verifyEnd();
-  if (connection.streams > 0) throw new Violation(`${connection.streams} streams stay`);
+  const { length: left } = connection.openStreams;
+  if (left > 0) throw new Violation(`${left} streams stay`);
   return { frames, ending, transcript };
 }
 

@@ -128,10 +128,6 @@ export class Connection implements FrameHandler {
     socket.on("close", () => this.#closed());
   }
 
-  get streams(): number {
-    return this.#streams.size;
-  }
-
   /** The oldest first. */
   get openStreams(): Stream[] {
     return this.#streams.values();
