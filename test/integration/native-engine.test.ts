@@ -253,7 +253,7 @@ describe("floods of what leads to nothing end the connection after a bounded num
     await withBystander(port, async () => {
       const peer = await attacker(port);
       peer.send(frame(Type.headers, 0, 1, callBlock("/test/Echo")));
-      for (let i = 0; i < 32; i++) peer.send(frame(Type.continuation, 0, 1, payload as Buffer));
+      for (let i = 0; i < 33; i++) peer.send(frame(Type.continuation, 0, 1, payload as Buffer));
       expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
     });
   });
@@ -495,6 +495,25 @@ describe("header blocks", () => {
       },
       MEMORY,
     );
+  });
+
+  test("in HEADERS and 32 CONTINUATION frames are served, and one more frame ends the connection", async () => {
+    const { port } = await start();
+    const peer = await attacker(port);
+    const block = callBlock("/test/Echo");
+    const inFrames = (id: number, count: number): Buffer =>
+      Buffer.concat(
+        Array.from({ length: count }, (_, i) => {
+          const isLast = i === count - 1;
+          const part = block.subarray(i, isLast ? block.length : i + 1);
+          return frame(i === 0 ? Type.headers : Type.continuation, isLast ? END_HEADERS : 0, id, part);
+        }),
+      );
+    peer.send(inFrames(1, 33), data(1, message(Buffer.from("served")), END_STREAM));
+    await peer.endOf(1);
+    expect(dataBytes(peer, 1)).toBe(message(Buffer.from("served")).length);
+    peer.send(inFrames(3, 34));
+    expect(await peer.ending()).toBe("ENHANCE_YOUR_CALM");
   });
 
   test("leave nothing of fields that the table has dropped", async () => {

@@ -417,7 +417,8 @@ export class Connection implements FrameHandler {
     block.push(bytes.subarray(start, end));
     this.#blockBytes += end - start;
     // One that is a little too large is still read, and its call refused; one that is far too large ends here.
-    if (block.length > MAX_CONTINUATIONS || this.#blockBytes > 4 * this.#options.maxHeaderBytes + MAX_FRAME_BYTES) {
+    const continuations = block.length - 1;
+    if (continuations > MAX_CONTINUATIONS || this.#blockBytes > 4 * this.#options.maxHeaderBytes + MAX_FRAME_BYTES) {
       return this.#fail(ErrorCode.enhanceYourCalm, "a header block without end");
     }
     if ((flags & Flag.endHeaders) === 0) return true;
