@@ -179,7 +179,7 @@ export class Consumers {
   }
 }
 
-/** Throws unless events can be pulled from the consumer and acknowledged one by one. */
+/** Throws unless events can be pulled from the consumer, with their payload, and acknowledged one by one. */
 export function checkUsable({ stream_name, name, config }: ConsumerInfo, field: string): void {
   const metadata = { stream: stream_name, consumer: name };
   if (config.deliver_subject !== undefined && config.deliver_subject !== "") {
@@ -188,6 +188,10 @@ export function checkUsable({ stream_name, name, config }: ConsumerInfo, field: 
   }
   if (config.ack_policy !== "explicit") {
     const text = `${field}: consumer ${quote(name)} has acknowledgement policy ${quote(config.ack_policy)}; it must be explicit`;
+    throw new WindshiftError("CONFIGURATION_REFUSED", text, { field, metadata });
+  }
+  if (config.headers_only === true) {
+    const text = `${field}: consumer ${quote(name)} delivers headers only; events would come without their data`;
     throw new WindshiftError("CONFIGURATION_REFUSED", text, { field, metadata });
   }
 }

@@ -140,6 +140,7 @@ describe("delivery", () => {
 
   test.for([
     { what: "that pushes", config: { ack_policy: AckPolicy.Explicit, deliver_subject: "somewhere" } },
+    { what: "that delivers headers only", config: { ack_policy: AckPolicy.Explicit, headers_only: true } },
     { what: "without acknowledgement", config: { ack_policy: AckPolicy.None } },
     { what: "that acknowledges all before", config: { ack_policy: AckPolicy.All } },
   ])("a consumer $what is refused", async ({ config }, { client, jsm }) => {

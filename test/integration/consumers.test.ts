@@ -397,6 +397,7 @@ describe("ensuring an existing consumer", () => {
     ["pushes its events", { deliver_subject: "somewhere", ack_policy: AckPolicy.Explicit }, "pushes its events"],
     ["needs no acknowledgement", { ack_policy: AckPolicy.None }, 'acknowledgement policy "none"'],
     ["acknowledges all before", { ack_policy: AckPolicy.All }, 'acknowledgement policy "all"'],
+    ["leaves payloads out", { ack_policy: AckPolicy.Explicit, headers_only: true }, "delivers headers only"],
   ];
   test.for(unusable)("refuses one that %s", async ([, config, says], { client, jsm }) => {
     const stream = await ensureFilled(client);

@@ -655,8 +655,8 @@ export type Consumer = Message<"windshift.admin.v1alpha1.Consumer"> & {
   state?: Consumer_State | undefined;
 
   /**
-   * True: `Events` can subscribe to it. False for what another tool has made to push its events, or to acknowledge them
-   * differently.
+   * True: `Events` can subscribe to it. False for what another tool has made to push its events, to acknowledge them
+   * differently, or to deliver their headers only.
    *
    * @generated from field: bool is_usable = 6;
    */
