@@ -1375,6 +1375,17 @@ describe("connections", () => {
     });
   });
 
+  test("that break are still told by the address that they had", async () => {
+    const { port, held } = await start();
+    const peer = await attacker(port);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    const { localPort } = peer.socket;
+    peer.socket.resetAndDestroy();
+    await expect.poll(() => held[0]!.cancelled).toBe(true);
+    expect(held[0]!.peer).toBe(`127.0.0.1:${localPort}`);
+  });
+
   test("that are silent are asked for a sign of life, and closed without one", async () => {
     const { port } = await start({ keepaliveTimeMs: 300, keepaliveTimeoutMs: 300 });
     await withBystander(port, async () => {

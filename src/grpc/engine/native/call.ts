@@ -125,8 +125,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   }
 
   get peer(): string {
-    const { remoteAddress = "", remotePort = 0 } = this.connection.socket;
-    return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
+    return this.connection.peer;
   }
 
   get peerCertificate(): X509Certificate | undefined {

@@ -65,6 +65,8 @@ const NO_BYTES = Buffer.alloc(0);
 /** A connection from its first byte on. */
 export class Connection implements FrameHandler {
   readonly socket: Socket;
+  /** The client as `address:port`, which the socket no longer knows once it is closed. */
+  readonly peer: string;
   /** The client's, where it showed one. */
   readonly certificate: X509Certificate | undefined;
   readonly #options: ConnectionOptions;
@@ -117,6 +119,7 @@ export class Connection implements FrameHandler {
 
   constructor(socket: Socket, certificate: X509Certificate | undefined, options: ConnectionOptions) {
     this.socket = socket;
+    this.peer = peerOf(socket);
     this.certificate = certificate;
     this.#options = options;
     this.#headers = new HeaderList(options.maxHeaderBytes);
@@ -760,6 +763,10 @@ export class Connection implements FrameHandler {
     for (const stream of streams) stream.kill();
     this.#options.onClosed(this);
   }
+}
+
+function peerOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
+  return remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`;
 }
 
 const DEPENDS_ON_ITSELF = 0x100;
