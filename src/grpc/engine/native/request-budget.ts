@@ -32,6 +32,8 @@ export class RequestBudget {
   readonly #limit: number;
   readonly #shares = new Set<RequestShare>();
   #bytes = 0;
+  /** Shares that hold something. */
+  #holding = 0;
   #isMakingRoom = false;
 
   constructor(limit: number) {
@@ -58,6 +60,8 @@ export class RequestBudget {
   /** For shares alone. */
   count(share: RequestShare, call: RequestHolder, bytes: number): void {
     this.#bytes += bytes;
+    if (bytes > 0 && share.heldBytes === bytes) this.#holding += 1;
+    else if (bytes < 0 && share.heldBytes === 0) this.#holding -= 1;
     if (bytes > 0 && this.#bytes > this.#limit) this.#makeRoom(share, call);
   }
 
@@ -65,12 +69,12 @@ export class RequestBudget {
     // Calls that end may tell others, which then take something.
     if (this.#isMakingRoom) return;
     this.#isMakingRoom = true;
-    const holding = [...this.#shares].filter(({ heldBytes }) => heldBytes > 0);
-    const little = this.#bytes / holding.length / 2;
+    const little = this.#bytes / this.#holding / 2;
+    // Who has much and asks for more again and again is not to cost a look at all the others.
     if (share.heldBytes >= little) {
       call.makeRoom();
     } else {
-      const large = holding.filter(({ heldBytes }) => heldBytes >= little);
+      const large = [...this.#shares].filter(({ heldBytes }) => heldBytes >= little);
       this.#halve(large, ({ unfinishedBytes }) => unfinishedBytes, false);
       this.#halve(large, ({ heldBytes }) => heldBytes, true);
     }

@@ -86,6 +86,24 @@ test("who has filled it gets nothing more, and keeps what there is", () => {
   expect(budget.bytes).toBe(100);
 });
 
+test("who has filled it and asks again is refused without a look at what others hold", () => {
+  const budget = new RequestBudget(1000);
+  const [hoarder, ...others] = Array.from({ length: 100 }, () => new Connection(budget));
+  for (const { share } of others) share.count({ heldBytes: 1, unfinishedBytes: 1, makeRoom: () => undefined }, 1, 1);
+  hoarder!.call("large", 901);
+  let looks = 0;
+  for (const { share } of others) {
+    const { heldBytes } = share;
+    const get = (): number => {
+      looks += 1;
+      return heldBytes;
+    };
+    Object.defineProperty(share, "heldBytes", { get });
+  }
+  hoarder!.call("one more", 1);
+  expect({ log: hoarder!.log, looks }).toEqual({ log: ["one more"], looks: 0 });
+});
+
 test("for who holds little the one that holds most makes room, of the oldest of its unfinished requests", () => {
   const budget = new RequestBudget(2560);
   const log: string[] = [];
