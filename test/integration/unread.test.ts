@@ -179,6 +179,23 @@ test("a call that was reset takes no more, and its end changes nothing", async (
   expect(await reset).toBe(ENHANCE_YOUR_CALM);
 });
 
+test("a hook that throws harms neither who sends nor who is cut off, and its error is heard of", async () => {
+  const errors: unknown[] = [];
+  const onUnread = (): void => {
+    throw new Error("hook");
+  };
+  const started = await start({ onUnread, onError: (error) => errors.push(error) });
+  const { engine, held, causes } = started;
+  const [first] = await hold(started, 2);
+  const reset = closed(first!);
+  sendMany(held[0]!, 6 * MIB);
+  sendMany(held[1]!, 6 * MIB);
+  expect(await reset).toBe(ENHANCE_YOUR_CALM);
+  expect(errors.map(String)).toEqual(["Error: hook"]);
+  await expect.poll(() => [...causes]).toEqual([[0, "unread"]]);
+  expect(engine.unreadBytes).toBeGreaterThan(5 * MIB);
+});
+
 test("a client that reads is not cut off while others do not", async () => {
   const started = await start();
   const { engine, held, causes } = started;

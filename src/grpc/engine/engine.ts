@@ -155,14 +155,14 @@ export interface EngineOptions {
   readonly keepaliveTimeoutMs: number;
   /** Connections are asked to leave after this time, and end when their calls have; 0 is never. */
   readonly maxConnectionAgeMs: number;
-  /** Hears of what a handler threw, while the client only learns that the server failed; and of failures to accept one. */
+  /** Hears of what a handler or a hook threw, while the client only learns that the server failed; and of failures to accept one. */
   readonly onError?: (error: unknown) => void;
   /**
    * Hears of each call that the engine refuses, and returns the status for its client, of the same code: it may know
    * more to say. Not called where a library below the engine refuses without a word to it.
    */
   readonly onRefused?: (refusal: Refusal) => CallStatus;
-  /** Hears of each call that is aborted because its client does not read, and of what it held. */
+  /** Hears of each call that is aborted because its client does not read, and of what it held; what it throws goes to `onError`. */
   readonly onUnread?: (call: EngineCall, bytes: number) => void;
   /** Without it connections are plain text. */
   readonly tls?: EngineTls;

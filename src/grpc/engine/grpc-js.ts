@@ -74,7 +74,11 @@ export class GrpcJsEngine implements Engine {
     this.#options = options;
     this.#tls = options.tls;
     this.#budget = new UnreadBudget(options.maxUnreadBytes);
-    this.#shared = { budget: this.#budget, onUnread: options.onUnread };
+    this.#shared = {
+      budget: this.#budget,
+      onUnread: options.onUnread,
+      onError: (error) => options.onError?.(error),
+    };
     this.#server = new Server({
       "grpc.enable_channelz": 0,
       "grpc.max_receive_message_length": options.maxReceiveMessageBytes,
@@ -230,6 +234,7 @@ function asIs(bytes: Buffer): Buffer {
 interface Shared {
   readonly budget: UnreadBudget;
   readonly onUnread: EngineOptions["onUnread"];
+  readonly onError: (error: unknown) => void;
 }
 
 abstract class Call implements EngineCall, Holder {
@@ -282,13 +287,22 @@ abstract class Call implements EngineCall, Holder {
 
   /** The handler hears of it a little later, by `onCancel`: whoever sends right now is in the midst of something. */
   abort(bytes: number): void {
-    this.#shared.onUnread?.(this, bytes);
+    this.#tellUnread(bytes);
     this.#isAborted = true;
     this.isGone = true;
     this.letGo();
     const { connection } = this;
     if (isStuck(connection)) cut(connection!);
     else streamOf(this.#inner).close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  /** The handler of another call may be what is sending: what the hook throws is none of its business. */
+  #tellUnread(bytes: number): void {
+    try {
+      this.#shared.onUnread?.(this, bytes);
+    } catch (error) {
+      this.#shared.onError(error);
+    }
   }
 
   get peer(): string {

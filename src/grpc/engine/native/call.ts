@@ -281,13 +281,22 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
 
   /** Later: whoever sends right now is in the midst of something. */
   abort(bytes: number): void {
-    this.#services.onUnread?.(this, bytes);
+    this.#tellUnread(bytes);
     this.#isUnread = true;
     this.drop();
     setImmediate(() => {
       if (this.connection.isStuck) this.connection.destroy();
       else this.connection.reset(this, ErrorCode.enhanceYourCalm);
     });
+  }
+
+  /** The handler of another call may be what is sending: what the hook throws is none of its business. */
+  #tellUnread(bytes: number): void {
+    try {
+      this.#services.onUnread?.(this, bytes);
+    } catch (error) {
+      this.#services.onError(error);
+    }
   }
 
   // What the budget of requests asks.
