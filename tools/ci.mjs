@@ -135,12 +135,12 @@ for (const engine of ENGINES) {
 }
 
 tests("tests", [], { CHAOS_ENTRY: BUILT });
-// What names its engines itself has run.
-const named = ["test/integration/native-engine.test.ts", "test/differential/**"].flatMap((files) => [
-  "--exclude",
-  files,
-]);
-tests(`tests on the engine ${OTHER_ENGINE}`, ["--project", "integration", "--project", "interop", ...named], {
+// What names its engines itself, or has none, has run.
+const others = [
+  "test/integration/{embedded,health-server,native-engine,nats-connection,nats-protocol,telemetry}.test.ts",
+  "test/differential/**",
+].flatMap((files) => ["--exclude", files]);
+tests(`tests on the engine ${OTHER_ENGINE}`, ["--project", "integration", "--project", "interop", ...others], {
   GRPC_ENGINE: OTHER_ENGINE,
 });
 

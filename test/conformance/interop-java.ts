@@ -3,12 +3,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Toolchain, execute, fetched, toolchain } from "../support/toolchain.ts";
 import type { InteropClient } from "./interop.ts";
+import { Server } from "./server.ts";
 
 const VERSION = "1.79.0";
 const MAIN = "io.grpc.testing.integration.TestServiceClient";
 const STORE_PASSWORD = "changeit";
-/** A process for each case lives for a second or two. */
-const JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+/** A process for each case lives for a second or two. The archive of classes is for those that know it. */
+const JVM = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 /** A project without sources, whose dependencies are the program. */
 const PROJECT = `<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -62,7 +63,7 @@ export const GRPC_JAVA: InteropClient = {
   transports: { ", Netty": ["--use_okhttp=false"], ", OkHttp": ["--use_okhttp=true"] },
   build: buildJavaClient,
   command: async (folder, trusted) => {
-    const program = [...JVM, "-cp", join(folder, "lib/*"), MAIN];
+    const program = programOf(folder, `-XX:SharedArchiveFile=${archiveOf(folder)}`);
     if (trusted === undefined) return ["java", ...program, "--use_tls=false"];
     const store = `${trusted}.p12`;
     const password = ["-storetype", "PKCS12", "-storepass", STORE_PASSWORD];
@@ -73,10 +74,22 @@ export const GRPC_JAVA: InteropClient = {
 };
 
 async function buildJavaClient(): Promise<Toolchain> {
-  return toolchain("interop-java", [PROJECT], [], async (folder) => {
+  return toolchain("interop-java", [], ["test/conformance/interop-java.ts"], async (folder) => {
     await fetched("java", ["-version"]);
     await writeFile(join(folder, "pom.xml"), PROJECT);
     const goal = ["dependency:copy-dependencies", `-DoutputDirectory=${join(folder, "lib")}`];
     await fetched("mvn", ["--quiet", "--batch-mode", ...goal], { cwd: folder });
+    // Half of the life of a process is loading classes, unless they are found as one loaded them.
+    await using server = await Server.start();
+    const one = [`--server_port=${server.port}`, "--use_tls=false", "--test_case=ping_pong"];
+    await execute("java", [...programOf(folder, `-XX:ArchiveClassesAtExit=${archiveOf(folder)}`), ...one]);
   });
+}
+
+function programOf(folder: string, archive: string): string[] {
+  return [...JVM, archive, "-cp", join(folder, "lib/*"), MAIN];
+}
+
+function archiveOf(folder: string): string {
+  return join(folder, "classes.jsa");
 }
