@@ -260,7 +260,7 @@ export const TABLE = [
     kind: "duration",
     min: "100ms",
     default: "20s",
-    description: "a ping without an answer for so long ends the connection",
+    description: "a ping without an answer for so long ends the connection, unless its client reads meanwhile",
   },
   {
     name: "GRPC_MAX_CONNECTION_AGE",

@@ -9,6 +9,7 @@ import { connect as connectTls } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { CallStatus, CancelCause, EngineCall, EngineOptions, Refusal } from "../../src/grpc/engine/engine.ts";
+import type { Call } from "../../src/grpc/engine/native/call.ts";
 import { HpackDecoder } from "../../src/grpc/engine/native/hpack.ts";
 import { NativeEngine } from "../../src/grpc/engine/native/server.ts";
 import { Stream } from "../../src/grpc/engine/native/stream.ts";
@@ -1404,6 +1405,47 @@ describe("connections", () => {
       await alive.roundTrip();
     });
   });
+
+  test.for(["plain text", "TLS"])(
+    "are alive while their client reads, however slowly, over %s",
+    async (wire, { skip }) => {
+      const tls = wire === "TLS" ? selfSigned() : undefined;
+      if (wire === "TLS" && tls === undefined) return skip("there is no openssl to make a certificate with");
+      const { port, held } = await start({ maxUnreadBytes: 256 * MIB, ...(tls === undefined ? {} : { tls }) });
+      const peer = tls === undefined ? await Http2Peer.start(port) : await Http2Peer.startTls(port);
+      onTestFinished(() => peer.destroy());
+      peer.socket.pause();
+      peer.send(settings([INITIAL_WINDOW, MAX_WINDOW]), windowUpdate(0, MAX_WINDOW - DEFAULT_WINDOW));
+      peer.send(call(1, "/test/Hold"));
+      await expect.poll(() => held.length).toBe(1);
+      const { connection } = held[0] as Call;
+      const { socket } = connection;
+      const pingedAt = performance.now();
+      connection.ping(pingedAt);
+      // The kernel has room: that it takes something does not show that the client is there.
+      for (let n = 0; n < 3; n++) {
+        const { bytesWritten } = socket;
+        held[0]!.send(Buffer.alloc(KIB));
+        await until(() => socket.bytesWritten > bytesWritten && socket.writableLength === 0);
+        connection.tick(performance.now());
+        expect(connection.pingedAt).toBe(pingedAt);
+      }
+      for (let n = 0; n < 64; n++) held[0]!.send(Buffer.alloc(MIB));
+      await until(() => connection.isStuck);
+      connection.tick(performance.now());
+      const seenAt = connection.pingedAt!;
+      connection.tick(performance.now());
+      expect(connection.pingedAt).toBe(seenAt);
+      peer.socket.resume();
+      // It never answers the ping.
+      await expect
+        .poll(() => {
+          connection.tick(performance.now());
+          return connection.pingedAt;
+        })
+        .toBeGreaterThan(seenAt);
+    },
+  );
 
   test("by the thousand are served, cost little while they are idle, and let go of all they held", async () => {
     const { port } = await start();

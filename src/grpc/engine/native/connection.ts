@@ -102,6 +102,8 @@ export class Connection implements FrameHandler {
   /** The frame that was not complete at the last tick, and at which tick it was seen first. */
   #unfinished = 0;
   #unfinishedSince = 0;
+  /** Bytes that the kernel had taken at the last tick, where others waited behind them; else more than there will ever be. */
+  #taken = Infinity;
   #isPumping = false;
   #isLeaving = false;
   /** It leaves, and its last stream is over: it ends when the client has shown that it has read all of it. */
@@ -114,7 +116,7 @@ export class Connection implements FrameHandler {
   /** Of the last sign of life. */
   lastHeard: number = performance.now();
   readonly openedAt: number = performance.now();
-  /** When a ping was sent that has no answer yet. */
+  /** When a ping was sent that has no answer yet, or when the client was last seen to read what was written before it. */
   pingedAt: number | undefined;
 
   constructor(socket: Socket, certificate: X509Certificate | undefined, options: ConnectionOptions) {
@@ -251,6 +253,19 @@ export class Connection implements FrameHandler {
       this.#fail(ErrorCode.enhanceYourCalm, "a frame without end");
     }
     if (this.#isLeaving && this.#lastAccepted === MAX_WINDOW && now - this.#leftAt > LAST_CALL_MS) this.#lastCall();
+    this.#watchReading(now);
+  }
+
+  /**
+   * A ping waits behind all that was written before it, for minutes where a client reads slowly. That the kernel, which was
+   * full, takes more is a sign of life as well; what it takes while it has room is none.
+   */
+  #watchReading(now: number): void {
+    const { writableLength } = this.socket;
+    if (writableLength === 0 && this.#taken === Infinity) return;
+    const taken = this.socket.bytesWritten - writableLength;
+    if (taken > this.#taken && this.pingedAt !== undefined) this.pingedAt = now;
+    this.#taken = writableLength > 0 ? taken : Infinity;
   }
 
   /**
