@@ -167,6 +167,16 @@ describe("floods of what leads to nothing end the connection after a bounded num
     ["DATA of padding alone", 1, () => data(1, Buffer.of(0), PADDED)],
     ["frames of unknown types", 1, () => frame(0x42, 0, 0, Buffer.alloc(8))],
     ["GOAWAY", 1, () => frame(Type.goaway, 0, 0, Buffer.alloc(8))],
+    [
+      "DATA beyond the window of a call that has ended",
+      1,
+      (i) => (i === 0 ? Buffer.concat([call(5, "/test/Nothing"), data(5, Buffer.of(0))]) : data(5, Buffer.of(0))),
+    ],
+    [
+      "empty DATA for a call that has ended",
+      1,
+      (i) => (i === 0 ? Buffer.concat([call(5, "/test/Nothing"), data(5, NOTHING)]) : data(5, NOTHING)),
+    ],
     ["PRIORITY that depends on itself", 10, () => frame(Type.priority, 0, 1, Buffer.concat([u32(1), Buffer.of(1)]))],
     ["requests that are reset", 10, (i) => Buffer.concat([call(2 * i + 5, "/test/Hold"), reset(2 * i + 5)])],
     ["resets of what is closed", 1, () => reset(1)],
@@ -402,6 +412,27 @@ describe("a client that works hard is no attacker", () => {
       peer.send(...ids.map((id) => data(id, message(Buffer.of(1)))), ...ids.map((id) => data(id, NOTHING, END_STREAM)));
       await peer.roundTrip();
       expect(peer.goaway).toBeUndefined();
+    });
+  });
+
+  test("windows full of small messages, a frame each, for a hundred calls that the server has just ended", async () => {
+    const { port, held } = await start();
+    await withBystander(port, async (served) => {
+      const peer = await attacker(port);
+      const ids = Array.from({ length: 100 }, (_, i) => 2 * i + 3);
+      peer.send(call(1, "/test/Hold"), ...ids.map((id) => call(id, "/test/Hold")));
+      await expect.poll(() => held.length).toBe(101);
+      for (const opened of held.slice(1)) opened.end({ code: 14, message: "the server is behind" });
+      const small = message(Buffer.alloc(100));
+      const perWindow = Math.floor(DEFAULT_WINDOW / small.length);
+      expect(100 * perWindow).toBeGreaterThan(2 * PATIENCE);
+      for (const id of ids) {
+        peer.send(...Array.from({ length: perWindow }, () => data(id, small)));
+        await served();
+      }
+      await peer.roundTrip();
+      expect(peer.goaway).toBeUndefined();
+      expect(held[0]!.cancelled).toBe(false);
     });
   });
 });

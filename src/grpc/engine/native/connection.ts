@@ -79,7 +79,8 @@ export class Connection implements FrameHandler {
   /** In the order of their turns; those before `#turn` have had theirs. */
   #ready: Stream[] = [];
   #turn = 0;
-  #forgotten = new Set<number>();
+  /** Streams that we have ended, each with the rest of its window. */
+  #forgotten = new Map<number, number>();
   /** Streams that want to know when the current read is over. */
   #readOver: Stream[] = [];
   #prefaceSeen = 0;
@@ -200,7 +201,7 @@ export class Connection implements FrameHandler {
     this.#patience.earn();
     if (!stream.remoteEnded) {
       this.#output.frame32(FrameType.rstStream, stream.id, ErrorCode.noError);
-      this.#forget(stream.id);
+      this.#forget(stream.id, stream.receiveWindow);
       stream.remoteEnded = true;
     }
     this.#drop(stream);
@@ -222,7 +223,7 @@ export class Connection implements FrameHandler {
   reset(stream: Stream, code: ErrorCode): void {
     if (!this.#isClosed) {
       this.#output.frame32(FrameType.rstStream, stream.id, code);
-      this.#forget(stream.id);
+      this.#forget(stream.id, stream.receiveWindow);
     }
     this.#drop(stream);
     stream.kill();
@@ -376,7 +377,7 @@ export class Connection implements FrameHandler {
     this.#receiveWindow -= length;
     if (this.#receiveWindow < RECEIVE_WINDOW / 2) this.#growWindow();
     const stream = this.#streams.get(streamId);
-    if (stream === undefined) return this.#onClosedStream(streamId, "DATA");
+    if (stream === undefined) return this.#onLateData(streamId, length);
     let [from, to] = [start, end];
     if ((flags & Flag.padded) !== 0) {
       const padding = length === 0 ? length : bytes[start]!;
@@ -396,6 +397,17 @@ export class Connection implements FrameHandler {
     if (to > from) stream.onData(bytes, from, to);
     else if (!ends && !this.#onNoData(stream, length)) return false;
     return !ends || this.#remoteEnd(stream);
+  }
+
+  /**
+   * DATA for a stream that is over. As much as its window allowed may have been on its way: that is no offence, in however
+   * many frames, and no more than any stream may bring.
+   */
+  #onLateData(streamId: number, length: number): boolean {
+    const window = this.#forgotten.get(streamId);
+    if (window === undefined || length > window || length === 0) return this.#onClosedStream(streamId, "DATA");
+    this.#forgotten.set(streamId, window - length);
+    return true;
   }
 
   /** A frame of nothing, or of padding alone: what that took of the window nobody else gives back. */
@@ -660,7 +672,7 @@ export class Connection implements FrameHandler {
   /** Resets a stream that does not exist. */
   #refuse(streamId: number, code: ErrorCode): boolean {
     this.#output.frame32(FrameType.rstStream, streamId, code);
-    this.#forget(streamId);
+    this.#forget(streamId, DEFAULT_WINDOW);
     return this.#tolerate(RESET_COST);
   }
 
@@ -722,10 +734,10 @@ export class Connection implements FrameHandler {
    * What the client had sent on a stream before it knew of its end is ignored: all that are open may end at once, and
    * those beyond, that it opened before it knew the limit, as long as patience lasts.
    */
-  #forget(streamId: number): void {
-    this.#forgotten.add(streamId);
+  #forget(streamId: number, window: number): void {
+    this.#forgotten.set(streamId, window);
     if (this.#forgotten.size <= this.#options.maxConcurrentStreams + MAX_PATIENCE / RESET_COST) return;
-    for (const oldest of this.#forgotten) {
+    for (const oldest of this.#forgotten.keys()) {
       this.#forgotten.delete(oldest);
       break;
     }
