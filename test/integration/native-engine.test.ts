@@ -1635,6 +1635,24 @@ describe("connections that leave", () => {
     await peer.closed;
   });
 
+  test("refuse the calls that are on their way, however many, and go on with those that they have", async () => {
+    const { engine, port, held } = await start();
+    const peer = await opened(port, false);
+    peer.send(call(1, "/test/Hold"));
+    await expect.poll(() => held.length).toBe(1);
+    await peer.roundTrip();
+    const ids = Array.from({ length: PATIENCE / 4 }, (_, index) => 2 * index + 3);
+    peer.send(...ids.map((id) => unary(id, "/test/Echo", Buffer.alloc(10))));
+    void engine.drain();
+    await Promise.all([ids[0]!, ids.at(-1)!].map(async (id) => expect(await peer.resetOf(id)).toBe("REFUSED_STREAM")));
+    expect(peer.received.filter(({ type }) => type === Type.rstStream)).toHaveLength(ids.length);
+    held[0]!.send(Buffer.from("still there"));
+    held[0]!.end(OK);
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status", "0"))).toBe(true);
+    expect(dataBytes(peer, 1)).toBe(message(Buffer.from("still there")).length);
+    expect(peer.goaway).toBe("NO_ERROR");
+  });
+
   test("and end before their time name no later stream than they did before", async () => {
     const { engine, port, held } = await start();
     const peer = await opened(port, false);

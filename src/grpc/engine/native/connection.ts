@@ -472,7 +472,12 @@ export class Connection implements FrameHandler {
     this.#lastStreamId = streamId;
     if (streamId > this.#lastAccepted) return this.#tolerate();
     if (this.#blockFlags >= DEPENDS_ON_ITSELF) return this.#refuse(streamId, ErrorCode.protocolError);
-    if (this.#refusesStreams || this.#streams.size >= this.#options.maxConcurrentStreams) {
+    if (this.#refusesStreams) {
+      // The client does not know yet that we leave: no offence, however many come, and less work than to serve them.
+      this.#turnAway(streamId, ErrorCode.refusedStream);
+      return true;
+    }
+    if (this.#streams.size >= this.#options.maxConcurrentStreams) {
       return this.#refuse(streamId, ErrorCode.refusedStream);
     }
     // Also where it announces DATA (section 8.1.1), and there is none.
@@ -669,11 +674,16 @@ export class Connection implements FrameHandler {
     return this.#refuse(streamId, code);
   }
 
-  /** Resets a stream that does not exist. */
+  /** A stream that must not be. */
   #refuse(streamId: number, code: ErrorCode): boolean {
+    this.#turnAway(streamId, code);
+    return this.#tolerate(RESET_COST);
+  }
+
+  /** Resets a stream that does not exist. */
+  #turnAway(streamId: number, code: ErrorCode): void {
     this.#output.frame32(FrameType.rstStream, streamId, code);
     this.#forget(streamId, DEFAULT_WINDOW);
-    return this.#tolerate(RESET_COST);
   }
 
   /** Something that is allowed, but not without end. */
