@@ -20,7 +20,7 @@ import { type NamedConfig, forgetSettings, keepSettings, keptSettings } from "..
 import type { OpenSubscriptions } from "../events/open-subscriptions.ts";
 import type { StreamPointer } from "../events/stream-pointer.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { RESET_KEY } from "../nats/consumer-reset.ts";
+import { RESET_KEY, newResetMark } from "../nats/consumer-reset.ts";
 import { JetStreamCode, jetStreamCode, writing } from "../nats/errors.ts";
 import type { Reader } from "../nats/get.ts";
 import { resetConsumer } from "../nats/management.ts";
@@ -113,7 +113,7 @@ export class ConsumerReset {
     try {
       // From here on nobody edits it.
       const { before, config, isSettable } = await this.#find(spec, place, call);
-      const setBack = isSettable ? await this.#setBack(spec, config, place, call) : undefined;
+      const setBack = isSettable ? await this.#setBack(spec, before!, place, call) : undefined;
       const after = setBack ?? (await this.#recreate(spec, config, place, call));
       return {
         consumer: describeConsumer(after),
@@ -152,13 +152,13 @@ export class ConsumerReset {
   /** Has NATS set it back; undefined where that is refused. The mark goes first: without the reset it does no harm. */
   async #setBack(
     { stream, id }: ResetSpec,
-    config: ConsumerConfig | NamedConfig,
+    { config, ts = new Date().toISOString() }: ConsumerInfo,
     { seq }: Place,
     call: AdminCall,
   ): Promise<ConsumerInfo | undefined> {
     const { api } = this.#dependencies;
     const names = { stream, consumer: id };
-    const marked = { ...config, name: id, metadata: { ...config.metadata, [RESET_KEY]: randomUUID() } };
+    const marked = { ...config, name: id, metadata: { ...config.metadata, [RESET_KEY]: newResetMark(ts) } };
     await api.putConsumer(stream, marked, "update", { ...call, names });
     try {
       return await resetConsumer(api, stream, id, seq, call);

@@ -117,7 +117,7 @@ export class DeadLetters {
     const replay = new Replay(this.#dependencies, stream, consumer);
     return this.#forEach(stream, consumer, choice, work, call, {
       prepare: async () => replay.prepare(call),
-      run: async (letters, found) => replay.run(letters, found, call),
+      run: async (found) => replay.run(found, call),
     });
   }
 
@@ -131,9 +131,8 @@ export class DeadLetters {
   ): Promise<LetterResult> {
     const removal = new LetterRemoval(this.#dependencies, stream, consumer);
     return this.#forEach(stream, consumer, choice, work, call, {
-      prepare: async () => removal.prepare(call),
-      run: async (letters, { letter }) => {
-        await removal.run(letters, letter, call);
+      run: async (found) => {
+        await removal.run(found, call);
         return undefined;
       },
     });
@@ -146,15 +145,15 @@ export class DeadLetters {
     work: LetterWork,
     call: ApiCall,
     task: {
-      readonly prepare: () => Promise<void>;
-      readonly run: (letters: string, found: FoundLetter) => Promise<bigint | "gone" | undefined>;
+      readonly prepare?: () => Promise<void>;
+      readonly run: (found: FoundLetter) => Promise<bigint | "gone" | undefined>;
     },
   ): Promise<LetterResult> {
     checkNames(stream, consumer);
     if (choice !== "all" && choice.length > MAX_IDS) {
       throw fieldError("INVALID_VALUE", "ids", `has ${choice.length} entries, at most ${MAX_IDS} may be`);
     }
-    await task.prepare();
+    await task.prepare?.();
     const missing: bigint[] = [];
     const chosen =
       choice === "all"
@@ -167,7 +166,7 @@ export class DeadLetters {
       const { id } = found.letter;
       let newId: bigint | "gone" | undefined;
       try {
-        newId = await task.run(found.letters, found);
+        newId = await task.run(found);
       } catch (error) {
         if (work.onFailed === undefined || !isOfOne(error)) throw error;
         await work.onFailed(id, error);

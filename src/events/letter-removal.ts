@@ -3,14 +3,19 @@
  * the letter goes. The mark that a replay may have left beside it goes at last (`replay.ts`, `dead-letters.ts`).
  *
  * JetStream finds what an acknowledgement is for by the stream's sequence alone, so the event can be settled without any
- * delivery of it. What the consumer was never given it would not answer: that is not settled, and need not be.
+ * delivery of it. What the consumer was never given it would not answer: that is not settled, and need not be. Nor is the
+ * event of a letter that was written before the consumer was reset, or made again under its name: it may be in progress anew.
+ * That can come about at any time, so it is looked at for each letter.
  */
-import { WindshiftError } from "../errors.ts";
+import type { ConsumerInfo } from "@nats-io/jetstream";
+import { WindshiftError, quote } from "../errors.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { readStored } from "../nats/certain-read.ts";
+import { beganAt } from "../nats/consumer-reset.ts";
 import { noReply } from "../nats/errors.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import { statusCode } from "../nats/message.ts";
+import { hasLeader } from "../nats/pull.ts";
 import type { DeadLetter } from "./dead-letter.ts";
 
 /** What removing works on. */
@@ -29,14 +34,13 @@ export interface FoundLetter {
 
 const TERM = Buffer.from("+TERM");
 const DEFAULT_DEADLINE_MS = 30_000;
+const RETRY_AFTER_MS = 500;
 
 /** Removes letters of one consumer. */
 export class LetterRemoval {
   readonly #dependencies: RemovalDependencies;
   readonly #stream: string;
   readonly #consumer: string;
-  /** The last event that the consumer was given; undefined: there is no such consumer. */
-  #delivered: bigint | undefined;
 
   constructor(dependencies: RemovalDependencies, stream: string, consumer: string) {
     this.#dependencies = dependencies;
@@ -44,31 +48,33 @@ export class LetterRemoval {
     this.#consumer = consumer;
   }
 
-  /** Looks how far the consumer is. */
-  async prepare(call: ApiCall): Promise<void> {
-    try {
-      const { delivered } = await this.#dependencies.api.consumerInfo(this.#stream, this.#consumer, call);
-      this.#delivered = BigInt(delivered.stream_seq);
-    } catch (error) {
-      if (!isGone(error)) throw error;
-      this.#delivered = undefined;
-    }
+  /** Settles the letter's event and removes the letter. */
+  async run(found: FoundLetter, call: ApiCall): Promise<void> {
+    await this.#settle(found, call);
+    await removeMessage(this.#dependencies, found.letters, found.letter.sequence, call);
   }
 
-  /** Settles the letter's event and removes the letter from the stream `letters`. */
-  async run(letters: string, letter: DeadLetter, call: ApiCall): Promise<void> {
-    await this.#settle(letter.id, call);
-    await removeMessage(this.#dependencies, letters, letter.sequence, call);
-  }
-
-  async #settle(id: bigint, call: ApiCall): Promise<void> {
-    if (this.#delivered !== undefined && id > this.#delivered) await this.prepare(call);
-    if (this.#delivered === undefined || id > this.#delivered) return;
+  async #settle(found: FoundLetter, call: ApiCall): Promise<void> {
+    const consumer = await this.#find(call);
+    const { id } = found.letter;
+    if (consumer === undefined || id > BigInt(consumer.delivered.stream_seq)) return;
+    if (isOfBefore(found, beganAt(consumer))) return;
     if (await this.#terminate(id, call)) return;
     // Nobody listens: the consumer is gone since, or without a leader.
-    await this.prepare(call);
-    if (this.#delivered !== undefined)
+    if ((await this.#find(call)) !== undefined)
       throw noReply("timeout", "to settle an event", { write: false, repeatable: true });
+  }
+
+  /** The consumer as its leader has it; undefined where there is none. */
+  async #find(call: ApiCall): Promise<ConsumerInfo | undefined> {
+    try {
+      const info = await this.#dependencies.api.consumerInfo(this.#stream, this.#consumer, call);
+      if (!hasLeader(info)) throw leaderless(this.#stream, this.#consumer);
+      return info;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      return undefined;
+    }
   }
 
   /** False where nobody listens. */
@@ -101,6 +107,16 @@ export async function removeMessage(
   } catch (error) {
     if ((await readStored(reader, stream, sequence, deadlineOf(call))) !== undefined) throw error;
   }
+}
+
+/** By its writer's clock or by that of JetStream: what was on its way at that time belongs to before, too. */
+function isOfBefore({ letter, message }: FoundLetter, beganAtMs: number): boolean {
+  return Date.parse(letter.time) <= beganAtMs || Date.parse(message.time) <= beganAtMs;
+}
+
+function leaderless(stream: string, consumer: string): WindshiftError {
+  const text = `consumer ${quote(consumer)} of stream ${quote(stream)} has no leader, so nobody can say what it was given`;
+  return new WindshiftError("NO_LEADER", text, { metadata: { stream, consumer }, retryAfterMs: RETRY_AFTER_MS });
 }
 
 function isGone(error: unknown): boolean {

@@ -79,12 +79,11 @@ export class Replay {
     const consumer = await api.consumerInfo(this.#stream, this.#consumer, call);
     const { filter_subject: one, filter_subjects: several } = consumer.config;
     this.#filters = several ?? (one === undefined || one === "" ? [">"] : [one]);
-    await this.#removal.prepare(call);
   }
 
   /** Replays one letter. Returns the id of the new event, or "gone" where somebody else has removed the letter since. */
-  async run(letters: string, found: FoundLetter, call: ApiCall): Promise<bigint | "gone"> {
-    const { letter } = found;
+  async run(found: FoundLetter, call: ApiCall): Promise<bigint | "gone"> {
+    const { letters, letter } = found;
     this.#checkIsSeen(letter);
     const headers = this.#headers(found);
     const mark = await this.#mark(letters, letter, call);
@@ -94,7 +93,7 @@ export class Replay {
     }
     const before = mark.isNew ? undefined : await this.#find(letter, mark.after, call);
     const id = before ?? (await this.#store(letter.subject, headers, found.message.payload, call)).sequence;
-    await this.#removal.run(letters, letter, call);
+    await this.#removal.run(found, call);
     if (mark.sequence !== undefined) await removeMessage(this.#dependencies, letters, mark.sequence, call);
     return id;
   }

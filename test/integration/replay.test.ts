@@ -4,22 +4,28 @@ import { type MsgHdrs, type NatsConnection, headers as natsHeaders } from "@nats
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
 import type { EventsResponse } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { AdminClient } from "../support/admin-client.ts";
 import { type Client, textOf } from "../support/client.ts";
+import { confirmed } from "../support/consuming.ts";
 import { openDeadLetters } from "../support/dead-letters.ts";
 import { until } from "../support/failing.ts";
-import { deleteNothing, findNothing } from "../support/false-answers.ts";
+import { deleteNothing, findNothing, knowNoLeader } from "../support/false-answers.ts";
 import { lettersTest as test, uniqueName } from "../support/fixtures.ts";
 import { Link } from "../chaos/proxy.ts";
 import { startWindshift } from "../support/windshift.ts";
 
+const START = { pointer: { case: "start" as const, value: true } };
+
 /** A stream, with the consumers `c` (which has dead letters) and `other` of all its events. */
 async function createStream(client: Client, stream = uniqueName()): Promise<string> {
   await client.ensureStream({ name: stream, source: { case: "subjects", value: { subjects: [`${stream}.>`] } } });
-  const from = { pointer: { case: "start" as const, value: true } };
-  const request = { stream, subjects: [`${stream}.>`], from };
-  await client.ensureConsumer({ ...request, name: "c", deliveryPolicy: { deadLetter: {} } });
-  await client.ensureConsumer({ ...request, name: "other" });
+  await ensureConsumer(client, stream, "c", { deliveryPolicy: { deadLetter: {} } });
+  await ensureConsumer(client, stream, "other");
   return stream;
+}
+
+async function ensureConsumer(client: Client, stream: string, name: string, more: object = {}): Promise<void> {
+  await client.ensureConsumer({ stream, name, subjects: [`${stream}.>`], from: START, ...more });
 }
 
 /** Writes letters of the consumer `c` as a server does, one for each id. */
@@ -41,9 +47,9 @@ function replayHeaders(stream: string, id: bigint): MsgHdrs {
   return headers;
 }
 
-function letterBlock(stream: string, id: bigint, reason: string): string {
+function letterBlock(stream: string, id: bigint, reason: string, time = new Date().toISOString()): string {
   const origin = { stream, consumer: "c", id, subject: `${stream}.a`, attempts: 2, reason };
-  return encodeLetter(undefined, { ...origin, cause: "attempts", time: "2026-01-02T03:04:05Z" });
+  return encodeLetter(undefined, { ...origin, cause: "attempts", time });
 }
 
 async function writeLetter(
@@ -289,7 +295,8 @@ describe("a replay", () => {
     call.send({ case: "reject", value: { ids: [id], permanently: true } });
     await call.confirmation();
     await call.cancel();
-    await writeLetters(natsClient, stream, [99n]);
+    const ofEarlierStream = letterBlock(stream, 99n, "reason", "2026-01-02T03:04:05Z");
+    await writeLetter(natsClient, stream, 99n, ofEarlierStream, "payload");
     await jsm.streams.update(`${stream}-dead-letters`, { max_msgs: 2 });
     // What a server has left that was killed there, when its message id is not known any more.
     const headers = replayHeaders(stream, id);
@@ -547,18 +554,25 @@ test("the letter of a replayed event is read and delivered like others, and the 
 });
 
 describe("deleted letters", () => {
-  test("are gone, and so are their events for the consumer", async ({ client, jsm, natsClient, letters }) => {
-    const stream = await createStream(client);
-    const call = await client.subscribe(stream, "c");
-    const id = await client.publish(`${stream}.a`, "given up");
-    expect(textOf((await call.event()).data)).toBe("given up");
-    // As if the server had been killed between the letter and the event.
-    await writeLetters(natsClient, stream, [id, 99n]);
-    expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 2, missing: [] });
-    expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(0);
-    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toEqual([]);
-    await call.cancel();
-  });
+  test.for([
+    ["", async () => undefined],
+    [", also where it was reset before", reset],
+  ] as const)(
+    "are gone, and so are their events for the consumer%s",
+    async ([, before], { client, jsm, natsClient, letters }) => {
+      const stream = await createStream(client);
+      await before(client, stream);
+      const call = await client.subscribe(stream, "c");
+      const id = await client.publish(`${stream}.a`, "given up");
+      expect(textOf((await call.event()).data)).toBe("given up");
+      // As if the server had been killed between the letter and the event.
+      await writeLetters(natsClient, stream, [id, 99n]);
+      expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 2, missing: [] });
+      expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(0);
+      expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toEqual([]);
+      await call.cancel();
+    },
+  );
 
   test("may be those of a consumer that is gone", async ({ client, natsClient, letters }) => {
     const stream = await createStream(client);
@@ -567,4 +581,83 @@ describe("deleted letters", () => {
     expect(await letters.delete(stream, "c", [5n], {}, CALL)).toEqual({ done: 1, missing: [] });
     expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters.map(({ id }) => id)).toEqual([3n]);
   });
+});
+
+async function reset(client: Client, stream: string): Promise<void> {
+  await new AdminClient(client).resetConsumer({ stream, id: "c", to: START });
+}
+
+async function makeAgain(client: Client, stream: string): Promise<void> {
+  await client.deleteConsumer({ stream, id: "c" });
+  await ensureConsumer(client, stream, "c", { deliveryPolicy: { deadLetter: {} } });
+}
+
+describe("a letter of before its consumer", () => {
+  /** An event that was given up, and is held anew. */
+  async function holdAnew(client: Client, begin: (client: Client, stream: string) => Promise<void>) {
+    const stream = await createStream(client);
+    const before = await client.subscribe(stream, "c");
+    const id = await client.publish(`${stream}.a`, "given up");
+    await before.event();
+    before.send({ case: "reject", value: { ids: [id], permanently: true } });
+    expect(await before.confirmation()).toEqual(confirmed({ ids: [id] }));
+    await before.cancel();
+    await begin(client, stream);
+    const call = await client.subscribe(stream, "c");
+    expect(await call.event()).toMatchObject({ id, deliveryAttempt: 1n });
+    return { stream, id, call };
+  }
+
+  const begins = [
+    ["was reset", reset],
+    ["was made again", makeAgain],
+  ] as const;
+
+  test.for(begins)("%s is deleted, and its event goes on", async ([, begin], { client, jsm, letters }) => {
+    const { stream, id, call } = await holdAnew(client, begin);
+    expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 1, missing: [] });
+    expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(1);
+    call.send({ case: "reject", value: { ids: [id] } });
+    expect(await call.confirmation()).toEqual(confirmed({ ids: [id] }));
+    expect(await call.event()).toMatchObject({ id, deliveryAttempt: 2n });
+    await call.cancel();
+    expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toEqual([]);
+  });
+
+  test.for(begins)("%s is replayed beside its event", async ([, begin], { client, jsm, letters }) => {
+    const { stream, call } = await holdAnew(client, begin);
+    expect(await letters.replay(stream, "c", "all", {}, CALL)).toEqual({ done: 1, missing: [] });
+    expect(textOf((await call.event()).data)).toBe("given up");
+    expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(2);
+    await call.cancel();
+  });
+
+  test("was reset may have been on its way then", async ({ client, jsm, natsClient, letters }) => {
+    const stream = await createStream(client);
+    const id = await client.publish(`${stream}.a`, "given up");
+    const block = letterBlock(stream, id, "reason");
+    await reset(client, stream);
+    const call = await client.subscribe(stream, "c");
+    await call.event();
+    await writeLetter(natsClient, stream, id, block, "given up");
+    expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 1, missing: [] });
+    expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(1);
+    await call.cancel();
+  });
+});
+
+test("a letter stays while nobody knows whether its event is settled", async ({ client, jsm, natsClient, letters }) => {
+  const stream = await createStream(client);
+  const call = await client.subscribe(stream, "c");
+  const id = await client.publish(`${stream}.a`, "given up");
+  await call.event();
+  await writeLetters(natsClient, stream, [id]);
+  {
+    using _ = knowNoLeader(stream, "c", { times: 1 });
+    await expect(letters.delete(stream, "c", "all", {}, CALL)).rejects.toMatchObject({ reason: "NO_LEADER" });
+  }
+  expect((await letters.list(stream, "c", { size: 10 }, CALL)).letters).toHaveLength(1);
+  expect(await letters.delete(stream, "c", "all", {}, CALL)).toEqual({ done: 1, missing: [] });
+  expect((await jsm.consumers.info(stream, "c")).num_ack_pending).toBe(0);
+  await call.cancel();
 });

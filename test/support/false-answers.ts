@@ -16,17 +16,24 @@ interface Which {
 
 /** Reads of `stream` find nothing. Disposing ends that. */
 export function findNothing(stream: string, which: Which): Disposable {
-  return answer(`.STREAM.MSG.GET.${stream}`, NOTHING_FOUND, which);
+  return answer(`.STREAM.MSG.GET.${stream}`, { error: NOTHING_FOUND }, which);
+}
+
+/** A consumer is told of as one that is there and has no leader: nobody knows how far it is. Disposing ends that. */
+export function knowNoLeader(stream: string, consumer: string, which: Which): Disposable {
+  const nowhere = { consumer_seq: 0, stream_seq: 0 };
+  const known = { stream_name: stream, name: consumer, created: "2026-01-01T00:00:00Z", config: {}, cluster: {} };
+  return answer(`.CONSUMER.INFO.${stream}.${consumer}`, { ...known, delivered: nowhere, ack_floor: nowhere }, which);
 }
 
 /** Messages of `stream` are not deleted. Disposing ends that. */
 export function deleteNothing(stream: string, which: Which): Disposable {
-  return answer(`.STREAM.MSG.DELETE.${stream}`, NOT_DELETED, which);
+  return answer(`.STREAM.MSG.DELETE.${stream}`, { error: NOT_DELETED }, which);
 }
 
-function answer(what: string, error: object, { times, after = 0 }: Which): Disposable {
+function answer(what: string, body: object, { times, after = 0 }: Which): Disposable {
   const { request } = NatsConnection.prototype;
-  const payload = Buffer.from(JSON.stringify({ error }));
+  const payload = Buffer.from(JSON.stringify(body));
   let seen = 0;
   NatsConnection.prototype.request = function patched(subject, headers, body, timeoutMs, handler) {
     const isMeant = subject.endsWith(what) && ++seen > after && seen <= after + times;

@@ -2004,6 +2004,9 @@ export const AdminService: GenService<{
    * the stream's metadata meanwhile: where it was deleted and could not be made again (`UNAVAILABLE`, or the server died),
    * calling this again makes it.
    *
+   * Dead letters of before stay. Their events may be delivered again: replaying or deleting such a letter does not settle
+   * its event.
+   *
    * Errors: `INVALID_ARGUMENT` for a name that is not valid, and for a place that is missing or not valid; `NOT_FOUND` when
    * the stream or the consumer does not exist; `FAILED_PRECONDITION` for a consumer that `Events` cannot use (another tool
    * made it), and where NATS refuses.
