@@ -8,12 +8,13 @@ import { WindshiftError, fieldError, quote } from "../errors.ts";
 import type { JetStreamApi } from "../nats/api.ts";
 import { BATCH_HEADER_BYTES, publishBatch } from "../nats/batch.ts";
 import { JetStreamCode, jetStreamCode, refusingStream } from "../nats/errors.ts";
-import { type Reader, storedHeader } from "../nats/get.ts";
-import { type Publisher as JetStreamPublisher, isPassing, isWrongLastSequence, notStored } from "../nats/publish.ts";
+import type { Reader } from "../nats/get.ts";
+import { isPassing, isWrongLastSequence, notStored } from "../nats/publish.ts";
 import type { RefusedWrite } from "../nats/refused-write.ts";
 import { requireNats } from "../nats/version.ts";
 import { type NewEvent, type PreparedEvent, prepareEvent } from "./new-event.ts";
-import { explained, mismatch, refusedEvent } from "./publishing.ts";
+import { type PublishingContext, explained, mismatch, refusedEvent } from "./publishing.ts";
+import { freedBy, hasKey, withFreedKey } from "./repeated-key.ts";
 
 /** Events that are stored together. */
 export interface StoredEvents {
@@ -28,14 +29,14 @@ const MAX_LOOKS = 100;
 
 /** Stores events together. */
 export class AtomicPublisher {
-  readonly #publisher: JetStreamPublisher;
-  readonly #reader: Reader;
   readonly #api: JetStreamApi;
+  readonly #context: PublishingContext;
+  readonly #reader: Reader;
 
-  constructor(publisher: JetStreamPublisher, reader: Reader, api: JetStreamApi) {
-    this.#publisher = publisher;
-    this.#reader = reader;
+  constructor(api: JetStreamApi, context: PublishingContext) {
     this.#api = api;
+    this.#context = context;
+    this.#reader = context.reader;
   }
 
   /** Stores all events, or none; rejects with what is wrong, and `metadata.index` of the event where that is known. */
@@ -43,8 +44,9 @@ export class AtomicPublisher {
     requireNats(this.#api.connection, "atomicBatches", "atomic");
     const prepared = this.#prepare(events);
     const refused: (RefusedWrite | undefined)[] = [];
+    const freed = new Set<number>();
     for (;;) {
-      const result = await publishBatch(this.#api, this.#publisher, prepared, { id: randomUUID(), deadlineMs });
+      const result = await publishBatch(this.#api, this.#context.publisher, prepared, { id: randomUUID(), deadlineMs });
       if (!("error" in result)) {
         const first = result.lastSequence - BigInt(prepared.length - 1);
         return { stream: result.stream, ids: prepared.map((_, index) => first + BigInt(index)) };
@@ -52,7 +54,7 @@ export class AtomicPublisher {
       const { error, index } = result;
       if (error.outcome !== "not_stored") throw error;
       try {
-        if (await this.#mayPass(prepared, { error, index, refused, deadlineMs })) continue;
+        if (await this.#mayPass(prepared, { error, index, refused, freed, deadlineMs })) continue;
       } catch (cause) {
         throw notStored(cause);
       }
@@ -87,11 +89,14 @@ export class AtomicPublisher {
   }
 
   /** Whether to try again; throws what the second look has found. */
-  async #mayPass(events: readonly PreparedEvent[], refusal: Refusal): Promise<boolean> {
+  async #mayPass(events: PreparedEvent[], refusal: Refusal): Promise<boolean> {
     const { error, index, deadlineMs } = refusal;
     const code = jetStreamCode(error);
     if (isWrongLastSequence(code)) return this.#lookForOthers(events, refusal);
-    if (code === JetStreamCode.batchHasDuplicate) throw await this.#lookForKey(events, refusal);
+    if (code === JetStreamCode.batchHasDuplicate) {
+      if (await this.#freeKeys(events, refusal)) return true;
+      throw await this.#lookForKey(events, refusal);
+    }
     if (code === JetStreamCode.batchIncomplete || code === JetStreamCode.batchesDisabled) {
       // The last one is answered for all; of another stream, it finds nothing there that it would be the end of.
       await this.#checkOneStream(events, index ?? events.length - 1, deadlineMs);
@@ -123,12 +128,31 @@ export class AtomicPublisher {
         key === undefined
           ? undefined
           : await this.#reader.firstAfter(write.stream, subject, event.expectedLastId, deadlineMs);
-      if (key !== undefined && next !== undefined && storedHeader(next, "Nats-Msg-Id") === key) {
+      if (key !== undefined && next !== undefined && hasKey(next, key)) {
         throw at(index, keyExists(key, "it is stored already", error));
       }
       throw at(index, mismatch(event, write.stream, error));
     }
     return true;
+  }
+
+  /** Keys of events that were taken back are known to JetStream, and free: gives their events other message ids. */
+  async #freeKeys(events: PreparedEvent[], { error, freed, deadlineMs }: Refusal): Promise<boolean> {
+    const stream = refusingStream(error);
+    if (stream === undefined || !(await this.#context.traits.of(stream)).hasSchedules) return false;
+    const keyed = [...events.entries()].filter(([index, { key }]) => key !== undefined && !freed.has(index));
+    const before = freed.size;
+    for (const [index, event] of keyed.slice(0, MAX_LOOKS)) {
+      const mark = await freedBy(this.#api, this.#context, { stream, key: event.key!, deadlineMs });
+      if (mark === undefined) continue;
+      try {
+        events[index] = withFreedKey(event, mark, this.#api.connection.maxPayload - BATCH_HEADER_BYTES);
+      } catch (cause) {
+        throw cause instanceof WindshiftError ? at(index, cause) : cause;
+      }
+      freed.add(index);
+    }
+    return freed.size > before;
   }
 
   /** The stored key: of the only event that has one, or of one that is still the last of its subject. */
@@ -138,7 +162,7 @@ export class AtomicPublisher {
     for (const [index, { subject, key }] of keyed.slice(0, MAX_LOOKS)) {
       const isOnly = keyed.length === 1;
       const last = isOnly || stream === undefined ? undefined : await this.#reader.lastOf(stream, subject, deadlineMs);
-      if (isOnly || (last !== undefined && storedHeader(last, "Nats-Msg-Id") === key)) {
+      if (isOnly || (last !== undefined && hasKey(last, key!))) {
         return at(index, keyExists(key!, "it is stored already", error));
       }
     }
@@ -152,6 +176,8 @@ interface Refusal {
   readonly index: number | undefined;
   /** By index, for the time of all attempts. */
   readonly refused: (RefusedWrite | undefined)[];
+  /** Those whose keys were found to be free. */
+  readonly freed: Set<number>;
   readonly deadlineMs: number;
 }
 

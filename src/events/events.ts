@@ -58,6 +58,7 @@ export class Events implements Disposable {
   constructor(dependencies: EventsDependencies) {
     const { api, publisher, reader, advisories, logger } = dependencies;
     const streams = new DeadLetterStreams(api);
+    const traits = new StreamTraits(api, advisories);
     this.#dependencies = dependencies;
     this.#policies = new PolicyWatch(api, logger);
     this.#failures = {
@@ -70,8 +71,8 @@ export class Events implements Disposable {
     this.consumers = new Consumers(api, dependencies.open, streams);
     this.deadLetters = new DeadLetters({ api, reader, publisher });
     this.reader = new EventReader({ api, advisories, monitor: this.#monitor }, reader);
-    this.getter = new EventGetter(new CurrentReader(reader, new StreamTraits(api, advisories)), this.reader);
-    this.publisher = new EventPublisher(publisher, reader, api);
+    this.getter = new EventGetter(new CurrentReader(reader, traits), this.reader);
+    this.publisher = new EventPublisher(api, { publisher, reader, traits });
   }
 
   /** Subscribes to a consumer. Rejects where it does not exist; nothing is delivered before `start`. */

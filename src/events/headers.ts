@@ -111,6 +111,13 @@ export function encodeHeaders(headers: PublishHeaders): string {
   return `${block}\r\n`;
 }
 
+/** The same block under another message id; readers see the key all the same. */
+export function withMessageId(block: string, key: string, id: string): string {
+  const own = `WS-Idempotency-Key: ${key}\r\n`;
+  const lines = `Nats-Msg-Id: ${id}\r\n${block.includes(`\r\n${own}`) ? "" : own}`;
+  return block.replace(`Nats-Msg-Id: ${key}\r\n`, () => lines);
+}
+
 function expectedLines({ expectedLastSequence, isExpectedOfStream, schedule }: PublishHeaders): string {
   if (isExpectedOfStream === true) return `Nats-Expected-Last-Sequence: ${expectedLastSequence}\r\n`;
   const line = `Nats-Expected-Last-Subject-Sequence: ${expectedLastSequence}\r\n`;

@@ -80,7 +80,7 @@ export function prepareEvent(event: NewEvent, nats: Nats): PreparedEvent {
     timeToLiveSeconds: event.timeToLiveMs === undefined ? undefined : wholeSeconds(event.timeToLiveMs, nats),
     schedule: event.deliverAt === undefined ? undefined : schedule(event.subject, event.deliverAt, nats),
   });
-  checkSize(event, headers, nats.maxPayload);
+  checkSize({ subject: event.subject, payload: event.value, headers }, nats.maxPayload);
   return {
     subject: event.subject,
     headers,
@@ -101,10 +101,14 @@ export function checkedKey(key: string): string | undefined {
   return storedKey(key) || undefined;
 }
 
-function checkSize({ subject, value }: NewEvent, headers: string, limit: number): void {
+/** Throws where NATS would not take it: it would close the connection, which all calls share. */
+export function checkSize(
+  { subject, payload, headers }: Pick<PreparedEvent, "subject" | "payload" | "headers">,
+  limit: number,
+): void {
   // Most are so small that it need not be counted what the headers take as bytes.
-  if (value.length + MAX_BYTES_OF_CHARACTER * headers.length <= limit) return;
-  const size = Buffer.byteLength(headers) + value.length;
+  if (payload.length + MAX_BYTES_OF_CHARACTER * headers.length <= limit) return;
+  const size = Buffer.byteLength(headers) + payload.length;
   if (size > limit) throw tooLarge(subject, size, limit);
 }
 

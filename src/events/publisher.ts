@@ -1,27 +1,27 @@
 /** Hot path: publishing events. Measured by `npm run bench -- publish`. */
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import type { Reader } from "../nats/get.ts";
 import type { Publisher as JetStreamPublisher } from "../nats/publish.ts";
 import { PublishLane } from "../nats/publish-lane.ts";
 import { AtomicPublisher, type StoredEvents } from "./atomic-batch.ts";
 import { type NewEvent, prepareEvent } from "./new-event.ts";
-import { type EventPublishListener, Publishing } from "./publishing.ts";
+import { type EventPublishListener, Publishing, type PublishingContext } from "./publishing.ts";
 import { Scheduler } from "./scheduler.ts";
 
 /** Publishes events. */
 export class EventPublisher {
   readonly #publisher: JetStreamPublisher;
-  readonly #reader: Reader;
   readonly #api: JetStreamApi;
+  readonly #context: PublishingContext;
   readonly #scheduler: Scheduler;
   readonly #atomic: AtomicPublisher;
 
-  constructor(publisher: JetStreamPublisher, reader: Reader, api: JetStreamApi) {
-    this.#publisher = publisher;
-    this.#reader = reader;
+  constructor(api: JetStreamApi, dependencies: Omit<PublishingContext, "connection">) {
+    const context = { ...dependencies, connection: api.connection };
+    this.#publisher = dependencies.publisher;
     this.#api = api;
-    this.#scheduler = new Scheduler(publisher, reader, api);
-    this.#atomic = new AtomicPublisher(publisher, reader, api);
+    this.#context = context;
+    this.#scheduler = new Scheduler(api, context);
+    this.#atomic = new AtomicPublisher(api, context);
   }
 
   /** Stores events together, or none; rejects with what is wrong, and `metadata.index` where the event is known. */
@@ -52,7 +52,7 @@ export class EventPublisher {
   publish(event: NewEvent, deadlineMs: number, listener: EventPublishListener, lane?: PublishLane): void {
     const prepared = prepareEvent(event, this.#api.connection);
     if (prepared.isScheduled) void this.#scheduler.schedule(prepared, deadlineMs, listener, lane);
-    else new Publishing(this.#publisher, this.#reader, listener, { event: prepared, deadlineMs, lane }).send();
+    else new Publishing(this.#context, listener, { event: prepared, deadlineMs, lane }).send();
   }
 }
 

@@ -3,7 +3,8 @@
  */
 import { WindshiftError, quote } from "../errors.ts";
 import { JetStreamCode, jetStreamCode, refusingStream } from "../nats/errors.ts";
-import { type Reader, storedHeader } from "../nats/get.ts";
+import type { NatsConnection } from "../nats/connection.ts";
+import type { LeaderReader, Reader } from "../nats/get.ts";
 import {
   type Publisher as JetStreamPublisher,
   type OutgoingMessage,
@@ -15,11 +16,13 @@ import {
 } from "../nats/publish.ts";
 import type { PublishLane } from "../nats/publish-lane.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
+import type { StreamTraits } from "../nats/stream-traits.ts";
 import type { PreparedEvent } from "./new-event.ts";
+import { hasKey, ownerOf, withFreedKey } from "./repeated-key.ts";
 
 /** Hears how publishing ended: exactly one of the two, once. */
 export interface EventPublishListener {
-  /** `stream` and id of the event; of the first one where the key was known already, 0n of one that is scheduled. */
+  /** `stream` and id of the event; of the first one where the key was known already, 0n of one that waits for its time. */
   onPublished(id: bigint, stream: string, isDuplicate: boolean): void;
   onFailed(error: WindshiftError): void;
 }
@@ -31,44 +34,46 @@ export interface Publication {
   readonly lane: PublishLane | undefined;
 }
 
+/** What storing events works on. */
+export interface PublishingContext {
+  readonly publisher: JetStreamPublisher;
+  readonly reader: Reader;
+  readonly traits: StreamTraits;
+  readonly connection: Pick<NatsConnection, "maxPayload">;
+}
+
 /** Stores one event. */
 export class Publishing implements PublishListener, OutgoingMessage {
   readonly subject: string;
-  readonly headers: string;
+  headers: string;
   readonly payload: Uint8Array;
   readonly deadlineMs: number;
   readonly repeatable: boolean;
-  readonly #publisher: JetStreamPublisher;
-  readonly #reader: Reader;
+  readonly #context: PublishingContext;
   readonly #listener: EventPublishListener;
   readonly #event: PreparedEvent;
   readonly #lane: PublishLane | undefined;
   #refused: RefusedWrite | undefined;
 
-  constructor(
-    publisher: JetStreamPublisher,
-    reader: Reader,
-    listener: EventPublishListener,
-    { event, deadlineMs, lane }: Publication,
-  ) {
+  constructor(context: PublishingContext, listener: EventPublishListener, { event, deadlineMs, lane }: Publication) {
     this.subject = event.subject;
     this.headers = event.headers;
     this.payload = event.payload;
     this.deadlineMs = deadlineMs;
     this.repeatable = event.key !== undefined;
-    this.#publisher = publisher;
-    this.#reader = reader;
+    this.#context = context;
     this.#listener = listener;
     this.#event = event;
     this.#lane = lane;
   }
 
   send(): void {
-    this.#publisher.publish(this, this, this.#lane);
+    this.#context.publisher.publish(this, this, this.#lane);
   }
 
   onStored(ack: PublishAck): void {
-    this.#listener.onPublished(ack.sequence, ack.stream, ack.duplicate);
+    if (ack.duplicate) void this.#recognise(ack);
+    else this.#listener.onPublished(ack.sequence, ack.stream, false);
   }
 
   onFailed(error: WindshiftError): void {
@@ -80,6 +85,30 @@ export class Publishing implements PublishListener, OutgoingMessage {
     }
   }
 
+  /** JetStream knows the key. Where events are scheduled that does not say that an event with it is stored. */
+  async #recognise({ stream, sequence }: PublishAck): Promise<void> {
+    const { reader, traits, connection } = this.#context;
+    const { subject, deadlineMs } = this;
+    const { key } = this.#event;
+    let id = sequence;
+    try {
+      if (key !== undefined && (await traits.of(stream)).hasSchedules) {
+        const owner = await ownerOf(reader, { stream, subject, key, sequence, deadlineMs });
+        if (owner.kind === "cancelled") {
+          this.headers = withFreedKey(this.#event, owner.mark, connection.maxPayload).headers;
+          this.send();
+          return;
+        }
+        id = owner.id;
+      }
+    } catch (error) {
+      // Taken for a duplicate: whatever fails now, this call stored nothing.
+      this.#listener.onFailed(notStored(error));
+      return;
+    }
+    this.#listener.onPublished(id, stream, true);
+  }
+
   /**
    * nats-server compares the sequence before it looks at the key, so the repeat of a publish that worked is refused too.
    * If it did work, ours is the first event of the subject after the expected one.
@@ -87,7 +116,7 @@ export class Publishing implements PublishListener, OutgoingMessage {
   async #reconsider(expected: bigint, refusal: WindshiftError): Promise<void> {
     try {
       const { deadlineMs } = this;
-      const refused = (this.#refused ??= await refusedEvent(this.#reader, this.#event, deadlineMs, refusal));
+      const refused = (this.#refused ??= await refusedEvent(this.#context.reader, this.#event, deadlineMs, refusal));
       if ((await refused.next(expected)) !== undefined) {
         this.send();
         return;
@@ -105,14 +134,14 @@ export class Publishing implements PublishListener, OutgoingMessage {
   async #ours(stream: string, expected: bigint): Promise<bigint | undefined> {
     const { key } = this.#event;
     if (key === undefined) return undefined;
-    const next = await this.#reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
-    return next !== undefined && storedHeader(next, "Nats-Msg-Id") === key ? next.sequence : undefined;
+    const next = await this.#context.reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
+    return next !== undefined && hasKey(next, key) ? next.sequence : undefined;
   }
 }
 
 /** What to find out of an event that was refused for its expected id. */
 export async function refusedEvent(
-  reader: Reader,
+  reader: LeaderReader,
   { subject, expectedLastId, scope }: PreparedEvent,
   deadlineMs: number,
   refusal: WindshiftError,

@@ -10,22 +10,16 @@ import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { jetStreamCode } from "../nats/errors.ts";
-import { type Reader, type StoredMessage, storedHeader } from "../nats/get.ts";
-import {
-  type Publisher as JetStreamPublisher,
-  type OutgoingMessage,
-  type PublishAck,
-  isWrongLastSequence,
-  notBound,
-  notStored,
-} from "../nats/publish.ts";
+import { type StoredMessage, storedHeader } from "../nats/get.ts";
+import { type OutgoingMessage, type PublishAck, isWrongLastSequence, notBound, notStored } from "../nats/publish.ts";
 import type { PublishLane } from "../nats/publish-lane.ts";
 import type { RefusedWrite } from "../nats/refused-write.ts";
 import { milliseconds } from "../nats/units.ts";
 import { requireNats } from "../nats/version.ts";
 import { type PreparedEvent, checkedKey } from "./new-event.ts";
-import { type EventPublishListener, explained, mismatch, refusedEvent } from "./publishing.ts";
-import { parseSchedule, scheduleSubject } from "./schedule.ts";
+import { type EventPublishListener, type PublishingContext, explained, mismatch, refusedEvent } from "./publishing.ts";
+import { type KeyOwner, ownerOf, withFreedKey } from "./repeated-key.ts";
+import { cancellation, parseSchedule, scheduleSubject } from "./schedule.ts";
 
 /** For so long an answer which stream collects a subject is taken to hold. */
 const STREAM_KNOWN_MS = 1_000;
@@ -39,10 +33,7 @@ const APPEARS_WITHIN_MS = 1_000;
 const LOOK_MS = 100;
 /** Repeats of the event while it is taken back may hold up that for so many rounds. */
 const MAX_ROUNDS = 5;
-/** A mark outlives what NATS knows of the key. */
-const MARK_MARGIN_SECONDS = 60;
-const CANCELLED = "WS-Schedule-Cancelled";
-const NO_PAYLOAD = new Uint8Array(0);
+const SCHEDULED: KeyOwner = { kind: "scheduled", id: 0n };
 
 interface KnownStream {
   readonly stream: Promise<string | undefined>;
@@ -51,18 +42,16 @@ interface KnownStream {
 
 /** Schedules events of all streams. */
 export class Scheduler {
-  readonly #publisher: JetStreamPublisher;
-  readonly #reader: Reader;
   readonly #api: JetStreamApi;
+  readonly #context: PublishingContext;
   readonly #streams = new Map<string, KnownStream>();
 
-  constructor(publisher: JetStreamPublisher, reader: Reader, api: JetStreamApi) {
-    this.#publisher = publisher;
-    this.#reader = reader;
+  constructor(api: JetStreamApi, context: PublishingContext) {
     this.#api = api;
+    this.#context = context;
   }
 
-  /** Stores the event where it waits; the listener hears of id 0n. */
+  /** Stores the event where it waits; the listener hears of id 0n, or of that of an event with the key that did not wait. */
   async schedule(
     event: PreparedEvent,
     deadlineMs: number,
@@ -70,16 +59,16 @@ export class Scheduler {
     lane: PublishLane | undefined,
   ): Promise<void> {
     let stream: string;
-    let isDuplicate: boolean;
+    let known: KeyOwner | undefined;
     try {
       stream = await this.#streamOf(event.subject, deadlineMs);
-      isDuplicate = await this.#schedule(stream, event, deadlineMs, lane);
+      known = await this.#schedule(stream, event, deadlineMs, lane);
     } catch (error) {
       const failure = error instanceof WindshiftError && error.outcome !== undefined ? error : notStored(error);
       listener.onFailed(explained(failure, event.subject));
       return;
     }
-    listener.onPublished(0n, stream, isDuplicate);
+    listener.onPublished(known?.kind === "event" ? known.id : 0n, stream, known !== undefined);
   }
 
   /** True: the event was waiting, and will not appear. */
@@ -99,38 +88,39 @@ export class Scheduler {
     return false;
   }
 
-  /** Resolves with whether it was scheduled before. */
+  /** Resolves with what has its key already. */
   async #schedule(
     stream: string,
     event: PreparedEvent,
     deadlineMs: number,
     lane: PublishLane | undefined,
-  ): Promise<boolean> {
-    const { headers, payload, key } = event;
+  ): Promise<KeyOwner | undefined> {
+    const { reader, connection } = this.#context;
+    const { payload, key } = event;
     const subject = scheduleSubject(stream, key);
     if (key !== undefined) {
-      if (await this.#hasJustAppeared(stream, subject, event, deadlineMs)) return true;
-      const waiting = await this.#reader.lastOf(stream, subject, deadlineMs);
+      if (await this.#hasJustAppeared(stream, subject, event, deadlineMs)) return SCHEDULED;
+      const waiting = await reader.lastOf(stream, subject, deadlineMs);
       if (waiting !== undefined) checkTarget(waiting, event, stream);
     }
-    const message = { subject, headers, payload, deadlineMs, repeatable: key !== undefined };
+    let { headers } = event;
     let refused: RefusedWrite | undefined;
     for (;;) {
       try {
-        const { duplicate } = await this.#publish(message, lane);
-        if (!duplicate || key === undefined) return duplicate;
-        const place = await this.#reader.lastOf(stream, subject, deadlineMs);
-        if (place === undefined || storedHeader(place, CANCELLED) === undefined) return true;
-        await this.#publish({ ...message, headers: headers.replace(`Nats-Msg-Id: ${key}\r\n`, "") }, lane);
-        return false;
+        const message = { subject, headers, payload, deadlineMs, repeatable: key !== undefined };
+        const { duplicate, sequence } = await this.#publish(message, lane);
+        if (!duplicate || key === undefined) return undefined;
+        const owner = await ownerOf(reader, { stream, subject: event.subject, key, sequence, deadlineMs });
+        if (owner.kind !== "cancelled") return owner;
+        ({ headers } = withFreedKey(event, owner.mark, connection.maxPayload));
       } catch (error) {
         if (!(error instanceof WindshiftError)) throw error;
         if (error.reason === "SUBJECT_NOT_BOUND") throw notEnabled(stream, event.subject, error);
         const { expectedLastId } = event;
         if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) throw error;
-        refused ??= await refusedEvent(this.#reader, event, deadlineMs, error);
+        refused ??= await refusedEvent(reader, event, deadlineMs, error);
         if ((await refused.next(expectedLastId)) !== undefined) continue;
-        if (await this.#wasScheduled(stream, subject, event, deadlineMs)) return true;
+        if (await this.#wasScheduled(stream, subject, event, deadlineMs)) return SCHEDULED;
         throw mismatch(event, stream, error);
       }
     }
@@ -146,7 +136,7 @@ export class Scheduler {
     { subject, key }: PreparedEvent,
     deadlineMs: number,
   ): Promise<boolean> {
-    const last = await this.#reader.lastOf(stream, subject, deadlineMs);
+    const last = await this.#context.reader.lastOf(stream, subject, deadlineMs);
     if (last === undefined || storedHeader(last, "Nats-Scheduler") !== place) return false;
     if (storedHeader(last, "WS-Idempotency-Key") !== key) return false;
     const { config } = await this.#api.streamInfo(stream, { deadlineMs });
@@ -161,9 +151,9 @@ export class Scheduler {
     deadlineMs: number,
   ): Promise<boolean> {
     if (key === undefined) return false;
-    const waiting = await this.#reader.lastOf(stream, place, deadlineMs);
+    const waiting = await this.#context.reader.lastOf(stream, place, deadlineMs);
     if (waiting !== undefined && timeOf(waiting) !== undefined) return true;
-    const next = await this.#reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
+    const next = await this.#context.reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
     return next !== undefined && storedHeader(next, "Nats-Scheduler") === place;
   }
 
@@ -175,19 +165,15 @@ export class Scheduler {
   ): Promise<boolean | undefined> {
     const { deadlineMs } = call;
     const info = await this.#api.streamInfo(stream, call);
-    const waiting = await this.#reader.lastOf(stream, place, deadlineMs);
+    const waiting = await this.#context.reader.lastOf(stream, place, deadlineMs);
     const time = waiting === undefined ? undefined : timeOf(waiting);
     if (waiting === undefined || time === undefined) return false;
     const left = time - clockOf(info.ts);
     if (left <= TOO_LATE_MS && left > -OVERDUE_MS) return false;
-    const ttl = Math.ceil(milliseconds(info.config.duplicate_window) / 1000) + MARK_MARGIN_SECONDS;
-    const headers =
-      `NATS/1.0\r\n${CANCELLED}: true\r\nNats-Rollup: sub\r\nNats-TTL: ${ttl}s\r\n` +
-      `Nats-Expected-Last-Subject-Sequence: ${waiting.sequence}\r\n\r\n`;
     let mark: PublishAck;
     try {
-      const message = { subject: place, headers, payload: NO_PAYLOAD, deadlineMs, repeatable: true };
-      mark = await this.#publish(message, undefined);
+      const message = cancellation(place, waiting.sequence, info.config);
+      mark = await this.#publish({ ...message, deadlineMs, repeatable: true }, undefined);
     } catch (error) {
       if (isWrongLastSequence(jetStreamCode(error))) return undefined;
       throw error;
@@ -211,7 +197,7 @@ export class Scheduler {
   ): Promise<boolean> {
     const until = Math.min(deadlineMs, Date.now() + APPEARS_WITHIN_MS);
     for (let after = mark.sequence; ;) {
-      const next = await this.#reader.firstAfter(stream, target, after, deadlineMs);
+      const next = await this.#context.reader.firstAfter(stream, target, after, deadlineMs);
       if (next !== undefined && storedHeader(next, "Nats-Scheduler") === place) return true;
       if (next !== undefined) after = next.sequence;
       else if (Date.now() >= until) return false;
@@ -221,7 +207,7 @@ export class Scheduler {
 
   async #publish(message: OutgoingMessage, lane: PublishLane | undefined): Promise<PublishAck> {
     const { promise, resolve, reject } = Promise.withResolvers<PublishAck>();
-    this.#publisher.publish(message, { onStored: resolve, onFailed: reject }, lane);
+    this.#context.publisher.publish(message, { onStored: resolve, onFailed: reject }, lane);
     return promise;
   }
 
@@ -230,7 +216,7 @@ export class Scheduler {
     let known = this.#streams.get(subject);
     if (known === undefined || known.until < now) {
       if (this.#streams.size >= MAX_STREAMS_KNOWN) this.#streams.clear();
-      known = { stream: this.#reader.streamOf(subject, deadlineMs), until: now + STREAM_KNOWN_MS };
+      known = { stream: this.#context.reader.streamOf(subject, deadlineMs), until: now + STREAM_KNOWN_MS };
       this.#streams.set(subject, known);
       // Whoever asks next tries again.
       known.stream.catch(() => this.#streams.delete(subject));

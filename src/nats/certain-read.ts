@@ -9,7 +9,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError, quote } from "../errors.ts";
-import type { Reader, StoredMessage } from "./get.ts";
+import type { LeaderReader, StoredMessage } from "./get.ts";
 
 /** Who does not lead any more is followed for two seconds at most (`Reader.progress`). */
 const LOOK_AGAIN_MS = 2_500;
@@ -17,7 +17,7 @@ const RETRY_AFTER_MS = 1_000;
 
 /** The message with this sequence; undefined: it is certain that it is gone. Rejects with NO_LEADER where nobody knows. */
 export async function readStored(
-  reader: Reader,
+  reader: LeaderReader,
   stream: string,
   sequence: bigint,
   deadlineMs: number,
@@ -33,7 +33,7 @@ export async function readStored(
  * with NO_LEADER where nobody knows.
  */
 export async function lookTwice<Found>(
-  reader: Reader,
+  reader: LeaderReader,
   stream: string,
   sequence: bigint,
   deadlineMs: number,

@@ -48,6 +48,9 @@ const FIRST_GUESS_BYTES = 128 * 1024;
 const FORGET_SHARE = 1 / 32;
 const NO_PAYLOAD = new Uint8Array(0);
 
+/** Questions to the leader of a stream. */
+export type LeaderReader = Pick<Reader, "at" | "lastOf" | "firstAfter" | "progress" | "streamOf">;
+
 /** Reads single messages of streams. */
 export class Reader {
   readonly #api: JetStreamApi;
@@ -78,6 +81,11 @@ export class Reader {
   /** What the leader of the stream finds. */
   fromLeader(stream: string, query: MessageQuery, deadlineMs: number, listener: GetListener): void {
     this.#limit.enter(new Get(this, stream, query, false, deadlineMs, listener));
+  }
+
+  /** The message with this sequence as the leader of the stream has it. */
+  async at(stream: string, sequence: bigint, deadlineMs: number): Promise<StoredMessage | undefined> {
+    return this.#ask(stream, { seq: Number(sequence) }, deadlineMs);
   }
 
   /** The last message of `subject` as the leader of the stream has it. */

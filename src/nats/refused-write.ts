@@ -10,7 +10,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError } from "../errors.ts";
-import type { Reader, StoredMessage } from "./get.ts";
+import type { LeaderReader, StoredMessage } from "./get.ts";
 
 /** What was refused. */
 export interface ConditionalWrite {
@@ -29,13 +29,13 @@ const RETRY_AFTER_MS = 500;
 /** Belongs to one write, and is made when that is refused for the first time. */
 export class RefusedWrite {
   readonly stream: string;
-  readonly #reader: Reader;
+  readonly #reader: LeaderReader;
   readonly #write: ConditionalWrite;
   readonly #isNone: (last: StoredMessage) => boolean;
   #pauseMs = MIN_PAUSE_MS;
 
   /** `isNone` tells which last messages count as none, where none is expected. */
-  constructor(reader: Reader, write: ConditionalWrite, isNone: (last: StoredMessage) => boolean = () => false) {
+  constructor(reader: LeaderReader, write: ConditionalWrite, isNone: (last: StoredMessage) => boolean = () => false) {
     this.stream = write.stream;
     this.#reader = reader;
     this.#write = write;

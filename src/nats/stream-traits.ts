@@ -1,11 +1,14 @@
-/** What streams are like, as far as reading from them has to know: remembered for a while, for as many as are in use. */
+/** What streams are like, as far as calls on them have to know: remembered for a while, for as many as are in use. */
+import type { StreamInfo } from "@nats-io/jetstream";
 import type { Advisories } from "./advisories.ts";
 import type { JetStreamApi } from "./api.ts";
 
-/** What reading needs to know of a stream. */
+/** What is remembered of a stream. */
 export interface Traits {
   /** A direct get cannot be old: there is one replica, and it answers direct gets. */
   readonly isDirectCurrent: boolean;
+  /** It takes messages that wait for their time. */
+  readonly hasSchedules: boolean;
 }
 
 /** What is known of a stream is asked again after this time, and at once when JetStream tells of a change. */
@@ -66,8 +69,13 @@ export class StreamTraits {
   }
 
   async #ask(stream: string): Promise<Traits> {
-    const { config } = await this.#api.streamInfo(stream, { deadlineMs: Infinity });
-    return { isDirectCurrent: config.num_replicas === 1 && config.allow_direct };
+    const info = await this.#api.streamInfo(stream, { deadlineMs: Infinity });
+    // The client library does not know all of it yet.
+    const config: StreamInfo["config"] & { readonly allow_msg_schedules?: boolean } = info.config;
+    return {
+      isDirectCurrent: config.num_replicas === 1 && config.allow_direct,
+      hasSchedules: config.allow_msg_schedules === true,
+    };
   }
 
   #forget(stream: string): void {

@@ -658,7 +658,8 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
 
   /**
    * Makes a repeat safe: a second publish to the stream with the same key within its `deduplication_window` stores nothing
-   * and returns the id of the first, also when its subject differs. Unset or empty: no key. Any text of up to 8,192
+   * and returns the id of the first, also when its subject differs; 0 while that one waits for its `deliver_at`. The key of
+   * an event that was taken back (`CancelScheduledEvent`) is free. Unset or empty: no key. Any text of up to 8,192
    * characters (more is `INVALID_ARGUMENT`); each line break becomes a blank, and blanks at the ends are removed.
    *
    * @generated from field: optional string idempotency_key = 4;
@@ -728,7 +729,7 @@ export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__P
 export type PublishEventResponse = Message<"windshift.events.v1alpha1.PublishEventResponse"> & {
   /**
    * Id of the event: its sequence in the stream, from 1 on. `Event.id` is the same number. 0 for an event that is scheduled
-   * (`deliver_at`): it gets its id when it appears.
+   * (`deliver_at`), or whose key is that of one that is: it gets its id when it appears.
    *
    * @generated from field: uint64 id = 1;
    */
