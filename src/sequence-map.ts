@@ -10,6 +10,9 @@
 
 const MIN_SLOTS = 16;
 const MAX_SLOTS = 65_536;
+/** More are given back when few of them are used; these are kept by whoever has been busy once. */
+const KEPT_SLOTS = 256;
+const MIN_LOAD = 1 / 16;
 const NONE = -1;
 
 /** Values by numbers from 0 on, most of which come in their order. */
@@ -65,6 +68,14 @@ export class SequenceMap<T> {
     this.#behind.clear();
     this.#size = 0;
     this.#resize(MIN_SLOTS, []);
+  }
+
+  /** Gives back the slots that many needed of which few are left. It moves those, so it is for now and then. */
+  compact(): void {
+    if (this.#keys.length <= KEPT_SLOTS || this.#size > this.#keys.length * MIN_LOAD) return;
+    let slots = MIN_SLOTS;
+    while (this.#size > slots / 2) slots *= 2;
+    this.#resize(slots);
   }
 
   /** Whether all match: asks each until one does not, in any order, and makes no list of them. None comes or goes meanwhile. */

@@ -50,6 +50,7 @@ const NOTHING = Buffer.alloc(0);
 /** What a connection may do without use before it is ended; it earns 10,000 a second, and these tests take seconds. */
 const PATIENCE = 20_000;
 const FLOOD_LIMIT = 20 * PATIENCE;
+const MINUTE_MS = 60_000;
 /** The shortest deadline that anybody sets for calls by the thousand. */
 const DEADLINE_MS = 120;
 
@@ -1500,6 +1501,44 @@ describe("connections", () => {
     await Promise.all(peers.map(async ({ closed }) => closed));
     peers.length = 0;
     expect((await heldBytes()) - before).toBeLessThan(MANY_CONNECTIONS * KIB);
+  });
+
+  test("keep little of the calls that they had by the thousand", async () => {
+    const { port, held } = await start({ maxConcurrentStreams: 10_000 });
+    const count = 10_000;
+    const makeBusy = async (): Promise<void> => {
+      const peer = await attacker(port);
+      const sendAll = async (from: number, next: (id: number) => Buffer): Promise<void> => {
+        for (let i = 0; i < count; i += 500) {
+          peer.send(...Array.from({ length: 500 }, (_, index) => next(from + 2 * (i + index))));
+          await peer.roundTrip();
+          peer.received.length = 0;
+        }
+      };
+      peer.send(call(1, "/test/Hold"));
+      // Some are refused before their end, and others are all open at once.
+      await sendAll(3, (id) => call(id, "/test/Nothing"));
+      await sendAll(3 + 2 * count, (id) => call(id, "/test/Echo"));
+      await sendAll(3 + 2 * count, (id) => data(id, message(NOTHING), END_STREAM));
+      // The client keeps the piece of its answers that came last.
+      await peer.roundTrip();
+      peer.received.length = 0;
+    };
+    const becomeIdle = (): void => {
+      for (const opened of held) {
+        const { connection } = opened as Call;
+        for (const minutes of [1, 2]) connection.tick(performance.now() + minutes * MINUTE_MS);
+      }
+    };
+    // The first one leaves more in memory, once and for all.
+    await makeBusy();
+    becomeIdle();
+    const before = await heldBytes();
+    const connections = 3;
+    for (let n = 0; n < connections; n++) await makeBusy();
+    expect((await heldBytes()) - before).toBeGreaterThan(connections * 256 * KIB);
+    becomeIdle();
+    expect((await heldBytes()) - before).toBeLessThan(connections * 128 * KIB);
   });
 
   test("beyond the limit are closed at once, and when others leave there is room", async () => {

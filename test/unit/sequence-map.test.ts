@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { SequenceMap } from "../../src/sequence-map.ts";
 import { Random } from "../chaos/random.ts";
+import { heldBytes } from "../support/memory.ts";
 
 const SEEDS = Array.from({ length: 20 }, (_, n) => n + 1);
 
@@ -25,6 +26,7 @@ test.for(SEEDS)("does what a Map does, for numbers that mostly grow (seed %i)", 
       expect(map.delete(key)).toBe(model.delete(key));
     }
     expect(map.size).toBe(model.size);
+    if (random.chance(0.01)) map.compact();
     const asked = random.chance(0.5) ? next : random.pick([...model.keys(), next]);
     expect(map.get(asked)).toBe(model.get(asked));
   }
@@ -59,4 +61,17 @@ test("keeps nothing of what was deleted", async () => {
   await new Promise(setImmediate);
   collect();
   expect(gone.filter((ref) => ref.deref() !== undefined)).toHaveLength(10);
+});
+
+test("gives back the slots that many needed, and keeps what is left", async () => {
+  const maps = Array.from({ length: 10 }, () => new SequenceMap<number>());
+  const before = await heldBytes();
+  for (const map of maps) {
+    for (let n = 0; n < 10_000; n++) map.set(n, n);
+    for (let n = 0; n < 9_990; n++) map.delete(n);
+  }
+  expect((await heldBytes()) - before).toBeGreaterThan(10 * 256 * 1024);
+  for (const map of maps) map.compact();
+  expect((await heldBytes()) - before).toBeLessThan(10 * 8 * 1024);
+  for (const map of maps) expect(map.values()).toEqual(Array.from({ length: 10 }, (_, n) => 9_990 + n));
 });

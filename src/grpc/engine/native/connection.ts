@@ -10,6 +10,7 @@ import { Buffer } from "node:buffer";
 import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
 import { performance } from "node:perf_hooks";
+import { EndedStreams } from "./ended-streams.ts";
 import {
   DEFAULT_WINDOW,
   ErrorCode,
@@ -79,8 +80,7 @@ export class Connection implements FrameHandler {
   /** In the order of their turns; those before `#turn` have had theirs. */
   #ready: Stream[] = [];
   #turn = 0;
-  /** Streams that we have ended, each with the rest of its window. */
-  #forgotten = new Map<number, number>();
+  readonly #ended: EndedStreams;
   /** Streams that want to know when the current read is over. */
   #readOver: Stream[] = [];
   #prefaceSeen = 0;
@@ -126,6 +126,8 @@ export class Connection implements FrameHandler {
     this.certificate = certificate;
     this.#options = options;
     this.#headers = new HeaderList(options.maxHeaderBytes);
+    // All that are open may end at once, and those beyond, that were opened before the limit was known, as long as patience lasts.
+    this.#ended = new EndedStreams(options.maxConcurrentStreams + MAX_PATIENCE / RESET_COST);
     this.#reader = new FrameReader(this);
     this.#output = new Output(socket, () => this.#pump());
     socket.setNoDelay(true);
@@ -201,7 +203,7 @@ export class Connection implements FrameHandler {
     this.#patience.earn();
     if (!stream.remoteEnded) {
       this.#output.frame32(FrameType.rstStream, stream.id, ErrorCode.noError);
-      this.#forget(stream.id, stream.receiveWindow);
+      this.#ended.add(stream.id, stream.receiveWindow);
       stream.remoteEnded = true;
     }
     this.#drop(stream);
@@ -223,7 +225,7 @@ export class Connection implements FrameHandler {
   reset(stream: Stream, code: ErrorCode): void {
     if (!this.#isClosed) {
       this.#output.frame32(FrameType.rstStream, stream.id, code);
-      this.#forget(stream.id, stream.receiveWindow);
+      this.#ended.add(stream.id, stream.receiveWindow);
     }
     this.#drop(stream);
     stream.kill();
@@ -242,6 +244,8 @@ export class Connection implements FrameHandler {
   /** Once a second. */
   tick(now: number): void {
     this.#patience.refill();
+    this.#ended.sweep(now);
+    this.#streams.compact();
     // Between its frames nothing else may be sent, an answer to our pings included.
     if (this.#block !== undefined && now - this.#blockBegan > BLOCK_LIMIT_MS) {
       this.#fail(ErrorCode.enhanceYourCalm, "a header block without end");
@@ -404,10 +408,7 @@ export class Connection implements FrameHandler {
    * many frames, and no more than any stream may bring.
    */
   #onLateData(streamId: number, length: number): boolean {
-    const window = this.#forgotten.get(streamId);
-    if (window === undefined || length > window || length === 0) return this.#onClosedStream(streamId, "DATA");
-    this.#forgotten.set(streamId, window - length);
-    return true;
+    return (length > 0 && this.#ended.take(streamId, length)) || this.#onClosedStream(streamId, "DATA");
   }
 
   /** A frame of nothing, or of padding alone: what that took of the window nobody else gives back. */
@@ -642,7 +643,7 @@ export class Connection implements FrameHandler {
     if (this.#isIdle(streamId)) {
       return this.#fail(ErrorCode.protocolError, `${what} on stream ${streamId}, which is idle`);
     }
-    if (this.#forgotten.has(streamId) || streamId > this.#lastAccepted) return this.#tolerate();
+    if (this.#ended.has(streamId) || streamId > this.#lastAccepted) return this.#tolerate();
     return this.#fail(ErrorCode.streamClosed, `${what} on stream ${streamId}, which is closed`);
   }
 
@@ -683,7 +684,7 @@ export class Connection implements FrameHandler {
   /** Resets a stream that does not exist. */
   #turnAway(streamId: number, code: ErrorCode): void {
     this.#output.frame32(FrameType.rstStream, streamId, code);
-    this.#forget(streamId, DEFAULT_WINDOW);
+    this.#ended.add(streamId, DEFAULT_WINDOW);
   }
 
   /** Something that is allowed, but not without end. */
@@ -738,19 +739,6 @@ export class Connection implements FrameHandler {
   #drop(stream: Stream): void {
     this.#streams.delete(stream.id);
     this.#endIfDone();
-  }
-
-  /**
-   * What the client had sent on a stream before it knew of its end is ignored: all that are open may end at once, and
-   * those beyond, that it opened before it knew the limit, as long as patience lasts.
-   */
-  #forget(streamId: number, window: number): void {
-    this.#forgotten.set(streamId, window);
-    if (this.#forgotten.size <= this.#options.maxConcurrentStreams + MAX_PATIENCE / RESET_COST) return;
-    for (const oldest of this.#forgotten.keys()) {
-      this.#forgotten.delete(oldest);
-      break;
-    }
   }
 
   #lastCall(): void {

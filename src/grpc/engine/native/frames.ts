@@ -73,7 +73,8 @@ export class FrameReader {
   #filled = 0;
   /** Frames so far that did not come in one piece. */
   #split = 0;
-  #header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+  /** Not of the pool: a part of it would keep all of it, as long as the connection lasts. */
+  #header = Buffer.allocUnsafeSlow(FRAME_HEADER_BYTES);
   #stopped = false;
 
   constructor(handler: FrameHandler) {
