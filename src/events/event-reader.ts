@@ -4,7 +4,8 @@ import { fieldError } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall } from "../nats/api.ts";
 import { ConsumerWalk, type WalkContext } from "../nats/consumer-walk.ts";
-import type { Reader } from "../nats/get.ts";
+import { lookTwice } from "../nats/certain-read.ts";
+import type { Reader, StoredMessage } from "../nats/get.ts";
 import { GetWalk } from "../nats/get-walk.ts";
 import type { Walk, WalkHandler, WalkSource } from "../nats/walk.ts";
 import { BackwardReading } from "./backward-reading.ts";
@@ -128,7 +129,7 @@ export class EventReader {
       case "end":
         return state.last_seq + 1;
       case "offset":
-        return Number(from.offset);
+        return Math.max(state.first_seq, Number(from.offset));
       case "time":
         return this.#firstSince(config.name, from.time, state.first_seq, state.last_seq);
     }
@@ -139,12 +140,20 @@ export class EventReader {
     let [low, high] = [first, last + 1];
     while (low < high) {
       const middle = Math.floor((low + high) / 2);
-      const met = await this.#reader.firstAfter(stream, ">", BigInt(middle - 1), Date.now() + DEADLINE_MS);
+      const met = await this.#firstFrom(stream, middle);
       const metAt = met === undefined ? undefined : parseTimestamp(met.time);
       if (metAt === undefined || !isBefore(metAt, time)) high = middle;
       else low = Number(met!.sequence) + 1;
     }
     return Math.max(1, low);
+  }
+
+  /** That there is none has to be certain: what comes later would be left out. */
+  async #firstFrom(stream: string, sequence: number): Promise<StoredMessage | undefined> {
+    const deadlineMs = Date.now() + DEADLINE_MS;
+    const look = async (): Promise<StoredMessage | undefined> =>
+      this.#reader.firstAfter(stream, ">", BigInt(sequence - 1), deadlineMs);
+    return lookTwice(this.#reader, stream, BigInt(sequence), deadlineMs, look);
   }
 }
 

@@ -4,9 +4,11 @@
  *     reading ──what was stored is sent──▶ over, or with `follow`: following ──limit, stream deleted──▶ over
  *
  * How far it has to go is the last sequence that the stream's leader had when it began. Who answers the walk may be behind
- * the leader: where it has nothing further before that, the leader is asked whether that is so.
+ * the leader: where it has nothing further before that, the leader is asked whether that is so, and believed only when it is
+ * certain.
  */
 import type { WindshiftError } from "../errors.ts";
+import { lookTwice } from "../nats/certain-read.ts";
 import type { Reader } from "../nats/get.ts";
 import type { Walk, WalkHandler, WalkedMessage } from "../nats/walk.ts";
 import { type StoredEvent, readWalkedEvent, storedAt } from "./event.ts";
@@ -178,12 +180,24 @@ export class ForwardReading implements Reading, WalkHandler {
   }
 
   async #isLeft(position: number): Promise<boolean> {
-    const { stream, filters, last } = this.#range;
+    const { stream, last } = this.#range;
     const deadlineMs = Date.now() + DEADLINE_MS;
+    const look = async (): Promise<bigint | undefined> => this.#next(position, deadlineMs);
+    const next = await lookTwice(this.#reader, stream, BigInt(last), deadlineMs, look);
+    return next !== undefined && next <= BigInt(last);
+  }
+
+  /** A sequence that proves whether anything is left: one that is, or for each filter one behind the end. */
+  async #next(position: number, deadlineMs: number): Promise<bigint | undefined> {
+    const { stream, filters, last } = this.#range;
+    let behind: bigint | undefined;
+    let isProven = true;
     for (const filter of filters.length === 0 ? [">"] : filters) {
       const next = await this.#reader.firstAfter(stream, filter, BigInt(position), deadlineMs);
-      if (next !== undefined && next.sequence <= BigInt(last)) return true;
+      if (next === undefined) isProven = false;
+      else if (next.sequence <= BigInt(last)) return next.sequence;
+      else behind = next.sequence;
     }
-    return false;
+    return isProven ? behind : undefined;
   }
 }

@@ -2,12 +2,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type MessageInitShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { JetStreamManager } from "@nats-io/jetstream";
+import { type JetStreamManager, RetentionPolicy } from "@nats-io/jetstream";
 import { type NatsConnection, headers } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import type { ReadEventsRequestSchema, StreamPointer } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, type ReadCall, failure, textOf } from "../support/client.ts";
+import { NatsConnection as ServerConnection } from "../../src/nats/connection.ts";
 import { publishUntilStored } from "../support/consuming.ts";
+import { findNothing } from "../support/false-answers.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { ask, startNats } from "../support/nats.ts";
 import { startWindshift } from "../support/windshift.ts";
@@ -435,7 +437,7 @@ describe.for(["workqueue", "interest"] as const)("a stream that keeps events for
     expect((await worker.take(7)).map(({ id }) => id)).toEqual(ids(1, 7));
     worker.ack(...ids(1, 7));
     await worker.confirmation();
-    await expect.poll(() => read(client, stream)).toEqual([]);
+    await expect.poll(() => read(client, stream), PATIENT).toEqual([]);
     await jsm.streams.delete(stream);
     expect(await call.ended).toMatchObject({ status: "NOT_FOUND", reason: "STREAM_NOT_FOUND" });
     await worker.cancel();
@@ -566,6 +568,43 @@ describe("while NATS is away", () => {
     await nats.stop();
     const status = async () => (await failure(windshift.client.readEvents({ stream }).events())).status;
     await expect.poll(status).toBe("UNAVAILABLE");
+  });
+});
+
+describe("while the leader of its stream gives up, and finds nothing", () => {
+  test("a range does not end before its consumer has delivered it", async ({ client }) => {
+    const stream = await createStream(client, 5);
+    // Nothing comes of the consumer before somebody looks whether there is anything.
+    const asked: (() => void)[] = [];
+    const { publishWithReply, request } = ServerConnection.prototype;
+    using _ = {
+      [Symbol.dispose]: () => Object.assign(ServerConnection.prototype, { publishWithReply, request }),
+    };
+    ServerConnection.prototype.publishWithReply = function patched(...message) {
+      if (message[0].includes(`.MSG.NEXT.${stream}.`)) asked.push(() => publishWithReply.apply(this, message));
+      else publishWithReply.apply(this, message);
+    };
+    ServerConnection.prototype.request = function patched(...message) {
+      request.apply(this, message);
+      if (message[0].endsWith(`.STREAM.MSG.GET.${stream}`)) for (const ask of asked.splice(0)) ask();
+    };
+    using __ = findNothing(stream, { times: 1 });
+    expect(await read(client, stream)).toEqual(ids(1, 5));
+  });
+
+  test("a range of a work queue does not end there", async ({ client, jsm }) => {
+    const stream = uniqueName();
+    await jsm.streams.add({ name: stream, subjects: [`${stream}.>`], retention: RetentionPolicy.Workqueue });
+    await publish(client, stream, 5);
+    using _ = findNothing(stream, { times: 2, after: 1 });
+    expect(await read(client, stream)).toEqual(ids(1, 5));
+  });
+
+  test("one that goes backward from a time begins there", async ({ client }) => {
+    const stream = await createStream(client, 5);
+    using _ = findNothing(stream, { times: 1 });
+    const now = time(timestampFromMs(Date.now() + 60_000));
+    expect(await read(client, stream, { backward: true, from: now })).toEqual([5n, 4n, 3n, 2n, 1n]);
   });
 });
 
