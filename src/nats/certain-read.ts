@@ -7,7 +7,6 @@
  * After each look another message has to be read: a leader that has given up reads none any more. Where there is no other, the
  * second look comes so late that who gave up would have lost its followers.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError, quote } from "../errors.ts";
 import type { LeaderReader, StoredMessage } from "./get.ts";
 
@@ -44,7 +43,8 @@ export async function lookTwice<Found>(
   const canRead = async (): Promise<boolean> => (await reader.firstAfter(stream, ">", 0n, deadlineMs)) !== undefined;
   if (!(await canRead())) {
     if (Date.now() + LOOK_AGAIN_MS >= deadlineMs) throw doubtful(stream);
-    await delay(LOOK_AGAIN_MS);
+    // A test has to be able to turn the clock, which it cannot for `node:timers/promises`.
+    await new Promise<void>((wake) => setTimeout(wake, LOOK_AGAIN_MS));
   }
   const later = await look();
   if (later !== undefined) return later;

@@ -8,7 +8,6 @@
  * An earlier one means that the expected sequence is none of this subject, or that the leader has fallen behind without
  * knowing it, paused or cut off from the others: its own word on both is taken only if they heard from it just now.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError } from "../errors.ts";
 import type { LeaderReader, StoredMessage } from "./get.ts";
 
@@ -84,7 +83,8 @@ export class RefusedWrite {
     this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
     // The attempt after it takes its time, too.
     if (Date.now() + pauseMs + MAX_PAUSE_MS >= this.#write.deadlineMs) throw undecided(this.#write);
-    await delay(pauseMs);
+    // A test has to be able to turn the clock, which it cannot for `node:timers/promises`.
+    await new Promise<void>((wake) => setTimeout(wake, pauseMs));
   }
 }
 
