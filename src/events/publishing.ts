@@ -85,15 +85,21 @@ export class Publishing implements PublishListener, OutgoingMessage {
     }
   }
 
+  /** Of the events in a lane there is a bound. */
+  get #reader(): LeaderReader {
+    const { reader } = this.#context;
+    return this.#lane === undefined ? reader : reader.patient;
+  }
+
   /** JetStream knows the key. Where events are scheduled that does not say that an event with it is stored. */
   async #recognise({ stream, sequence }: PublishAck): Promise<void> {
-    const { reader, traits, connection } = this.#context;
+    const { traits, connection } = this.#context;
     const { subject, deadlineMs } = this;
     const { key } = this.#event;
     let id = sequence;
     try {
       if (key !== undefined && (await traits.of(stream)).hasSchedules) {
-        const owner = await ownerOf(reader, { stream, subject, key, sequence, deadlineMs });
+        const owner = await ownerOf(this.#reader, { stream, subject, key, sequence, deadlineMs });
         if (owner.kind === "cancelled") {
           this.headers = withFreedKey(this.#event, owner.mark, connection.maxPayload).headers;
           this.send();
@@ -116,7 +122,7 @@ export class Publishing implements PublishListener, OutgoingMessage {
   async #reconsider(expected: bigint, refusal: WindshiftError): Promise<void> {
     try {
       const { deadlineMs } = this;
-      const refused = (this.#refused ??= await refusedEvent(this.#context.reader, this.#event, deadlineMs, refusal));
+      const refused = (this.#refused ??= await refusedEvent(this.#reader, this.#event, deadlineMs, refusal));
       if ((await refused.next(expected)) !== undefined) {
         this.send();
         return;
@@ -134,7 +140,7 @@ export class Publishing implements PublishListener, OutgoingMessage {
   async #ours(stream: string, expected: bigint): Promise<bigint | undefined> {
     const { key } = this.#event;
     if (key === undefined) return undefined;
-    const next = await this.#context.reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
+    const next = await this.#reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
     return next !== undefined && hasKey(next, key) ? next.sequence : undefined;
   }
 }

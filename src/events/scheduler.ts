@@ -10,7 +10,7 @@ import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
 import { jetStreamCode } from "../nats/errors.ts";
-import { type StoredMessage, storedHeader } from "../nats/get.ts";
+import { type LeaderReader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type OutgoingMessage, type PublishAck, isWrongLastSequence, notBound, notStored } from "../nats/publish.ts";
 import type { PublishLane } from "../nats/publish-lane.ts";
 import type { RefusedWrite } from "../nats/refused-write.ts";
@@ -34,6 +34,12 @@ const LOOK_MS = 100;
 /** Repeats of the event while it is taken back may hold up that for so many rounds. */
 const MAX_ROUNDS = 5;
 const SCHEDULED: KeyOwner = { kind: "scheduled", id: 0n };
+
+/** Where an event waits. */
+interface Place {
+  readonly stream: string;
+  readonly place: string;
+}
 
 interface KnownStream {
   readonly stream: Promise<string | undefined>;
@@ -61,7 +67,7 @@ export class Scheduler {
     let stream: string;
     let known: KeyOwner | undefined;
     try {
-      stream = await this.#streamOf(event.subject, deadlineMs);
+      stream = await this.#streamOf(event.subject);
       known = await this.#schedule(stream, event, deadlineMs, lane);
     } catch (error) {
       const failure = error instanceof WindshiftError && error.outcome !== undefined ? error : notStored(error);
@@ -95,11 +101,13 @@ export class Scheduler {
     deadlineMs: number,
     lane: PublishLane | undefined,
   ): Promise<KeyOwner | undefined> {
-    const { reader, connection } = this.#context;
+    const { connection } = this.#context;
+    // Of the events in a lane there is a bound.
+    const reader = lane === undefined ? this.#context.reader : this.#context.reader.patient;
     const { payload, key } = event;
     const subject = scheduleSubject(stream, key);
     if (key !== undefined) {
-      if (await this.#hasJustAppeared(stream, subject, event, deadlineMs)) return SCHEDULED;
+      if (await this.#hasJustAppeared(reader, { stream, place: subject }, event, deadlineMs)) return SCHEDULED;
       const waiting = await reader.lastOf(stream, subject, deadlineMs);
       if (waiting !== undefined) checkTarget(waiting, event, stream);
     }
@@ -120,7 +128,7 @@ export class Scheduler {
         if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) throw error;
         refused ??= await refusedEvent(reader, event, deadlineMs, error);
         if ((await refused.next(expectedLastId)) !== undefined) continue;
-        if (await this.#wasScheduled(stream, subject, event, deadlineMs)) return SCHEDULED;
+        if (await this.#wasScheduled(reader, { stream, place: subject }, event, deadlineMs)) return SCHEDULED;
         throw mismatch(event, stream, error);
       }
     }
@@ -131,12 +139,12 @@ export class Scheduler {
    * nothing came after the event on its subject, it is still there to tell.
    */
   async #hasJustAppeared(
-    stream: string,
-    place: string,
+    reader: LeaderReader,
+    { stream, place }: Place,
     { subject, key }: PreparedEvent,
     deadlineMs: number,
   ): Promise<boolean> {
-    const last = await this.#context.reader.lastOf(stream, subject, deadlineMs);
+    const last = await reader.lastOf(stream, subject, deadlineMs);
     if (last === undefined || storedHeader(last, "Nats-Scheduler") !== place) return false;
     if (storedHeader(last, "WS-Idempotency-Key") !== key) return false;
     const { config } = await this.#api.streamInfo(stream, { deadlineMs });
@@ -145,15 +153,15 @@ export class Scheduler {
 
   /** A repeat is refused for its expected id once the first one has appeared: then it is the first after that id. */
   async #wasScheduled(
-    stream: string,
-    place: string,
+    reader: LeaderReader,
+    { stream, place }: Place,
     { subject, key, expectedLastId }: PreparedEvent,
     deadlineMs: number,
   ): Promise<boolean> {
     if (key === undefined) return false;
-    const waiting = await this.#context.reader.lastOf(stream, place, deadlineMs);
+    const waiting = await reader.lastOf(stream, place, deadlineMs);
     if (waiting !== undefined && timeOf(waiting) !== undefined) return true;
-    const next = await this.#context.reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
+    const next = await reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
     return next !== undefined && storedHeader(next, "Nats-Scheduler") === place;
   }
 
@@ -211,12 +219,16 @@ export class Scheduler {
     return promise;
   }
 
-  async #streamOf(subject: string, deadlineMs: number): Promise<string> {
+  /**
+   * Calls that wait share one question, so it has no caller's deadline, but the limit of every request to NATS: who has less
+   * time hears of it when it publishes.
+   */
+  async #streamOf(subject: string): Promise<string> {
     const now = Date.now();
     let known = this.#streams.get(subject);
     if (known === undefined || known.until < now) {
       if (this.#streams.size >= MAX_STREAMS_KNOWN) this.#streams.clear();
-      known = { stream: this.#context.reader.streamOf(subject, deadlineMs), until: now + STREAM_KNOWN_MS };
+      known = { stream: this.#context.reader.streamOf(subject, Infinity), until: now + STREAM_KNOWN_MS };
       this.#streams.set(subject, known);
       // Whoever asks next tries again.
       known.stream.catch(() => this.#streams.delete(subject));

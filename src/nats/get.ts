@@ -51,12 +51,28 @@ const NO_PAYLOAD = new Uint8Array(0);
 /** Questions to the leader of a stream. */
 export type LeaderReader = Pick<Reader, "at" | "lastOf" | "firstAfter" | "progress" | "streamOf">;
 
+const at = (sequence: bigint): MessageQuery => ({ seq: Number(sequence) });
+const lastOf = (subject: string): MessageQuery => ({ last_by_subj: subject });
+const firstAfter = (subject: string, sequence: bigint): MessageQuery => ({
+  seq: Number(sequence) + 1,
+  next_by_subj: subject,
+});
+
 /** Reads single messages of streams. */
 export class Reader {
   readonly #api: JetStreamApi;
   readonly #connection: NatsConnection;
   readonly #limit: InFlightLimit;
   readonly #maxInFlight: number;
+  /** Questions of those who are counted elsewhere: they wait their turn also where too many do. */
+  readonly patient: LeaderReader = {
+    at: async (stream, sequence, deadlineMs) => this.#ask(stream, at(sequence), deadlineMs, true),
+    lastOf: async (stream, subject, deadlineMs) => this.#ask(stream, lastOf(subject), deadlineMs, true),
+    firstAfter: async (stream, subject, sequence, deadlineMs) =>
+      this.#ask(stream, firstAfter(subject, sequence), deadlineMs, true),
+    progress: async (stream, deadlineMs) => this.progress(stream, deadlineMs),
+    streamOf: async (subject, deadlineMs) => this.streamOf(subject, deadlineMs),
+  };
   #answerBytes = FIRST_GUESS_BYTES;
 
   constructor(api: JetStreamApi, limits: Limits) {
@@ -85,12 +101,12 @@ export class Reader {
 
   /** The message with this sequence as the leader of the stream has it. */
   async at(stream: string, sequence: bigint, deadlineMs: number): Promise<StoredMessage | undefined> {
-    return this.#ask(stream, { seq: Number(sequence) }, deadlineMs);
+    return this.#ask(stream, at(sequence), deadlineMs, false);
   }
 
   /** The last message of `subject` as the leader of the stream has it. */
   async lastOf(stream: string, subject: string, deadlineMs: number): Promise<StoredMessage | undefined> {
-    return this.#ask(stream, { last_by_subj: subject }, deadlineMs);
+    return this.#ask(stream, lastOf(subject), deadlineMs, false);
   }
 
   /** The first message of `subject` after the one with this sequence, as the leader of the stream has it. */
@@ -100,7 +116,7 @@ export class Reader {
     sequence: bigint,
     deadlineMs: number,
   ): Promise<StoredMessage | undefined> {
-    return this.#ask(stream, { seq: Number(sequence) + 1, next_by_subj: subject }, deadlineMs);
+    return this.#ask(stream, firstAfter(subject, sequence), deadlineMs, false);
   }
 
   /** How far the stream has come, as its leader has it. */
@@ -118,9 +134,16 @@ export class Reader {
     return this.#api.streamOfSubject(subject, { deadlineMs });
   }
 
-  async #ask(stream: string, query: MessageQuery, deadlineMs: number): Promise<StoredMessage | undefined> {
+  async #ask(
+    stream: string,
+    query: MessageQuery,
+    deadlineMs: number,
+    isPatient: boolean,
+  ): Promise<StoredMessage | undefined> {
     const { promise, resolve, reject } = Promise.withResolvers<StoredMessage | undefined>();
-    this.fromLeader(stream, query, deadlineMs, { onFound: resolve, onFailed: reject });
+    const get = new Get(this, stream, query, false, deadlineMs, { onFound: resolve, onFailed: reject });
+    get.isPatient = isPatient;
+    this.#limit.enter(get);
     return promise;
   }
 
@@ -175,6 +198,7 @@ class Get implements Limited, ReplyHandler {
   readonly deadlineMs: number;
   readonly isWrite = false;
   readonly bytes = 0;
+  isPatient = false;
   deadlineFirst = false;
   readonly #reader: Reader;
   readonly #listener: GetListener;

@@ -1,16 +1,21 @@
 /** More calls than the limits allow, on a NATS that is held up: what is refused, when, and what becomes of the others. */
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, onTestFinished } from "vitest";
+import type { PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { Link } from "../chaos/proxy.ts";
-import { CallError, type Client, type EventsCall, textValue } from "../support/client.ts";
+import { CallError, type Client, type EventsCall, failure, textValue } from "../support/client.ts";
 import { type Source, createSource, publishMany } from "../support/consuming.ts";
 import { test as base, uniqueName } from "../support/fixtures.ts";
+import { ensureStream } from "../support/publishing.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const IN_FLIGHT = 2;
 const WAITING = 3;
 const ACCEPTED = IN_FLIGHT + WAITING;
 const REFUSED = 4;
+
+type Rest = MessageInitShape<typeof PublishEventRequestSchema>;
 
 /** A server whose NATS is at the end of a link. */
 const test = base.extend<{ $file: { link: Link; narrow: Windshift } }>({
@@ -160,6 +165,47 @@ test("a subscription whose client left while it waited is not opened", async ({ 
   await call.event();
   expect((await jsm.consumers.info(setting.source.stream, setting.source.consumer)).num_redelivered).toBe(0);
   await call.cancel();
+});
+
+describe("events of a PublishStream that need reads", () => {
+  const EVENTS = 100;
+  const WAYS: [what: string, prepare: Rest, rest: Rest][] = [
+    ["as they are scheduled", {}, { deliverAt: { seconds: 2_208_988_800n } }],
+    ["as they repeat a publish with a condition", { expectedLastId: 0n }, { expectedLastId: 0n }],
+  ];
+
+  test.for(WAYS)("%s wait their turn, and none is refused", async ([, first, rest], { narrow, client }) => {
+    const stream = await ensureStream(client, { allowScheduling: true });
+    const publish = async (to: Client, more: Rest) => {
+      const call = to.publishStream();
+      for (let n = 0; n < EVENTS; n++) {
+        call.publish(BigInt(n), `${stream}.${n}`, "x", { idempotencyKey: `k${n}`, ...more });
+      }
+      expect(await call.finish()).toBeUndefined();
+      return [...call.results.values()].filter((result) => result instanceof CallError);
+    };
+    if (first.expectedLastId !== undefined) expect(await publish(client, first)).toEqual([]);
+    expect(await publish(narrow.client, rest)).toEqual([]);
+  });
+});
+
+test("calls that ask at the same time where to schedule have each its own deadline", async ({ narrow, link }) => {
+  const { client } = narrow;
+  const stream = await ensureStream(client, { allowScheduling: true });
+  link.blackHole();
+  onTestFinished(() => link.heal());
+  const schedule = async (subject: string, deadlineMs?: number) => {
+    const event = { subject, data: textValue("x"), deliverAt: { seconds: 2_208_988_800n } };
+    return client.publishEvent(event, deadlineMs === undefined ? {} : { deadlineMs });
+  };
+  const hasty = failure(schedule(`${stream}.a`, 300));
+  const patient = schedule(`${stream}.a`);
+  // When that one has ended, the first question would have, too.
+  const later = failure(schedule(`${stream}.b`, 800));
+  expect(await hasty).toMatchObject({ status: "DEADLINE_EXCEEDED" });
+  expect(await later).toMatchObject({ status: "DEADLINE_EXCEEDED" });
+  link.heal();
+  expect(await patient).toMatchObject({ id: 0n });
 });
 
 test("publishes are refused by their bytes too", async ({ link }) => {
