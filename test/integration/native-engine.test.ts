@@ -147,6 +147,8 @@ function lastMessage(id: number, packed: Buffer): Buffer {
   return Buffer.concat([frame(Type.headers, END_HEADERS, id, PACKED_CALL), data(id, packed)]);
 }
 
+/** The prefix of a message that is larger than any may be. */
+const TOO_LARGE = Buffer.of(0, 0xff, 0xff, 0xff, 0xff);
 const LARGER_BOMB = message(gzipSync(Buffer.alloc(8 * MIB)), 1);
 /** Its checksum is not that of what it unpacks to. */
 const BROKEN_BOMB = message(gzipSync(Buffer.alloc(4 * MIB)), 1);
@@ -705,6 +707,85 @@ describe("flow control", () => {
     await withBystander(port, attack, { bytes: maxUnreadBytes + 10 * MIB });
   });
 
+  const longField = ["x-large", "x".repeat(15 * KIB)] as const;
+
+  /** A unary call with much metadata. */
+  function withMetadata(id: number, path: string): Buffer {
+    const headers = frame(Type.headers, END_HEADERS, id, callBlock(path, longField));
+    return Buffer.concat([headers, data(id, message(NOTHING), END_STREAM)]);
+  }
+
+  test.for([
+    ["calls with much metadata", (id) => withMetadata(id, "/test/Echo")],
+    ["calls with little metadata", (id) => unary(id, "/test/Echo", NOTHING)],
+    ["calls whose handler remembers much", (id) => unary(id, "/test/Remember", NOTHING)],
+    [
+      "calls that are refused in the midst of their answer",
+      (id) => Buffer.concat([call(id, "/test/EchoAll"), data(id, message(NOTHING)), data(id, TOO_LARGE)]),
+    ],
+    [
+      "requests that are no gRPC",
+      (id) => frame(Type.headers, END_HEADERS | END_STREAM, id, plainBlock("/", longField)),
+    ],
+    [
+      "requests that are no gRPC, of long paths",
+      (id) => frame(Type.headers, END_HEADERS | END_STREAM, id, plainBlock(`/${"x".repeat(15 * KIB)}`)),
+    ],
+  ] as readonly (readonly [string, (id: number) => Buffer])[])(
+    "%s, which were answered and wait for a window, hold no more than the budget",
+    async ([, next]) => {
+      const maxUnreadBytes = 4 * MIB;
+      const { port, engine } = await start({ maxUnreadBytes, maxConcurrentStreams: 10_000 });
+      engine.handle("/test/Remember", {
+        kind: "unary",
+        handle: (opened, request) => {
+          const kept = Buffer.alloc(16 * KIB);
+          opened.onCancel = () => void kept.length;
+          opened.send(request);
+          opened.end(OK);
+        },
+      });
+      const before = await heldBytes();
+      const attack = async (served: Served): Promise<void> => {
+        const peer = await attacker(port, [INITIAL_WINDOW, 0]);
+        for (let i = 0; i < 8000; i++) {
+          peer.send(next(2 * i + 1));
+          if (i % 100 !== 99) continue;
+          await peer.roundTrip();
+          peer.received.length = 0;
+          expect(engine.unreadBytes).toBeLessThanOrEqual(maxUnreadBytes);
+          await served();
+        }
+        expect(engine.unreadBytes).toBeGreaterThan(maxUnreadBytes / 2);
+        expect((await heldBytes()) - before).toBeLessThan(maxUnreadBytes + 8 * MIB);
+        expect(peer.isClosed).toBe(false);
+      };
+      await withBystander(port, attack);
+    },
+  );
+
+  test("an answer that has waited for its window counts no more when it is gone", async () => {
+    const { port, engine } = await start();
+    const peer = await attacker(port, [INITIAL_WINDOW, 0]);
+    peer.send(
+      unary(1, "/test/Echo", Buffer.alloc(100)),
+      frame(Type.headers, END_HEADERS | END_STREAM, 3, plainBlock("/")),
+    );
+    await peer.roundTrip();
+    expect(engine.unreadBytes).toBeGreaterThan(2 * KIB);
+    expect(engine.unreadBytes).toBeLessThan(4 * KIB);
+    peer.send(windowUpdate(1, 50), windowUpdate(3, 1));
+    await peer.roundTrip();
+    expect(engine.unreadBytes).toBeGreaterThan(2 * KIB);
+    peer.send(windowUpdate(1, 55));
+    expect((await peer.endOf(1)).payload.includes(field("grpc-status", "0"))).toBe(true);
+    expect(engine.unreadBytes).toBeGreaterThan(KIB);
+    expect(engine.unreadBytes).toBeLessThan(2 * KIB);
+    peer.send(reset(3));
+    await peer.roundTrip();
+    expect(engine.unreadBytes).toBe(0);
+  });
+
   test("streams that wait for a window take turns, a frame each, and one that comes later has to wait for no more", async () => {
     const { port, held } = await start();
     const peer = await attacker(port, [INITIAL_WINDOW, MIB]);
@@ -1108,7 +1189,6 @@ describe("refusals", () => {
     return { refusals, onRefused };
   }
 
-  const tooLarge = Buffer.of(0, 0xff, 0xff, 0xff, 0xff);
   const gzip = ["grpc-encoding", "gzip"] as const;
 
   test.for([
@@ -1120,7 +1200,7 @@ describe("refusals", () => {
     ["malformed", 13, "/test/Echo", [], [message(NOTHING, 1)]],
     ["malformed", 13, "/test/Echo", [gzip], [message(Buffer.of(1), 1)]],
     ["malformed", 13, "/test/Echo", [], [message(Buffer.of(1)).subarray(0, 3)]],
-    ["message_too_large", 8, "/test/Echo", [], [tooLarge]],
+    ["message_too_large", 8, "/test/Echo", [], [TOO_LARGE]],
     ["message_too_large", 8, "/test/Echo", [gzip], [message(gzipSync(Buffer.alloc(5 * MIB)), 1)]],
     ["metadata_too_large", 8, "/test/Echo", [["x-large", "x".repeat(16 * KIB - 200)]], []],
     ["overloaded", 8, "/test/Echo", [["x-large", "x".repeat(9 * KIB)]], []],
@@ -1163,7 +1243,7 @@ describe("refusals", () => {
     await expect.poll(() => held.length).toBe(1);
     const causes: CancelCause[] = [];
     held[0]!.onCancel = (cause) => void causes.push(cause);
-    peer.send(data(1, tooLarge), data(1, NOTHING, END_STREAM));
+    peer.send(data(1, TOO_LARGE), data(1, NOTHING, END_STREAM));
     expect((await peer.endOf(1)).payload.includes(field("grpc-status-details-bin", "d2h5"))).toBe(true);
     await peer.roundTrip();
     expect(refusals).toMatchObject([{ kind: "message_too_large", isHandled: true }]);
@@ -1194,7 +1274,12 @@ describe("refusals", () => {
     };
     const { port, held, errors } = await start({ onRefused });
     const peer = await attacker(port);
-    peer.send(call(1, "/test/Nothing"), call(3, "/test/Hold"), data(3, tooLarge), unary(5, "/test/Echo", Buffer.of(1)));
+    peer.send(
+      call(1, "/test/Nothing"),
+      call(3, "/test/Hold"),
+      data(3, TOO_LARGE),
+      unary(5, "/test/Echo", Buffer.of(1)),
+    );
     expect((await peer.endOf(1)).payload.includes(field("grpc-status", "12"))).toBe(true);
     expect((await peer.endOf(3)).payload.includes(field("grpc-status", "8"))).toBe(true);
     expect((await peer.endOf(5)).payload.includes(field("grpc-status", "0"))).toBe(true);

@@ -78,6 +78,7 @@ export interface RequestMetadata {
 export interface EngineCall {
   /** HTTP/2 path, `/package.Service/Method`. */
   readonly path: string;
+  /** To be read before the call ends: none may be left then. */
   readonly metadata: RequestMetadata;
   /** Remote `address:port`. */
   readonly peer: string;

@@ -69,6 +69,7 @@ const UNPACK: ReadonlyMap<string, Unpack> = new Map<string, Unpack>([
 ]);
 const CONTENT_TYPE = /^application\/grpc(?:[+;]|$)/;
 const NOTHING = Buffer.alloc(0);
+const HTTP_TEXT = Buffer.from("This server speaks gRPC: POST with content-type application/grpc.\n");
 
 /** A call that a client makes. */
 export class Call extends Stream implements EngineCall, RequestMetadata, Holder, RequestHolder {
@@ -113,6 +114,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   #partBegan = 0;
   #partTimer: NodeJS.Timeout | undefined;
   #isOverHighWater = false;
+  /** Once it is over: what it costs beside the bytes that wait for the client. */
+  #restBytes = 0;
 
   constructor(connection: Connection, id: number, sendWindow: number, services: CallServices, share: RequestShare) {
     super(connection, id, sendWindow);
@@ -262,7 +265,8 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
 
   override onSent(): void {
     const { backlog } = this;
-    if (this.unreadBytes > backlog) this.#services.unread.taken(this, this.unreadBytes - backlog);
+    const kept = this.localEnded ? 0 : backlog + this.#restBytes;
+    if (this.unreadBytes > kept) this.#services.unread.taken(this, this.unreadBytes - kept);
     if (!this.#isOverHighWater || backlog > HIGH_WATER_BYTES / 2) return;
     this.#isOverHighWater = false;
     this.#guard(() => this.onDrain?.());
@@ -566,8 +570,9 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
     const { path, peer, openedAt } = this;
     const isHandled = this.#isHandled;
     const refusal: Refusal = { kind, code: REFUSAL_CODES[kind], message, path, peer, openedAt, isHandled };
-    this.#finish(this.#statusOf(refusal));
+    const status = this.#statusOf(refusal);
     this.#tellCancelled(kind === "deadline" ? "deadline" : refusal);
+    this.#finish(status);
   }
 
   #statusOf(refusal: Refusal): CallStatus {
@@ -584,14 +589,27 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   #respondHttp(): void {
     if (this.#isEnded) return;
     this.#over();
-    this.write(Framing.none, Buffer.from("This server speaks gRPC: POST with content-type application/grpc.\n"));
+    this.write(Framing.none, HTTP_TEXT);
     this.finish(NOTHING);
+    if (!this.localEnded) this.#waitForClient(NOTHING);
   }
 
   #finish(status: CallStatus): void {
     const trailers = encodeTrailers(status);
     if (this.hasBegun) this.finish(trailers);
     else this.respond(Buffer.concat([this.#headers, trailers]));
+    if (!this.localEnded) this.#waitForClient(trailers);
+  }
+
+  /** It is over but for what the client has not room for, and may never have: it keeps no more than that, and it counts. */
+  #waitForClient(trailers: Uint8Array): void {
+    this.#fields = [];
+    this.#headers = NOTHING;
+    this.onCancel = this.onDrain = this.onMessage = this.onHalfClose = undefined;
+    // It was aborted, and ends in a moment.
+    if (this.backlog === 0) return;
+    this.#restBytes = CALL_BYTES + this.path.length + trailers.length;
+    this.#services.unread.hold(this, this.backlog + this.#restBytes - this.unreadBytes);
   }
 
   #cancel(cause: CancelCause): void {

@@ -61,7 +61,7 @@ export abstract class Stream {
   abstract onKilled(): void;
   /** Nothing more comes of the socket read during which the stream asked to be told. */
   abstract onReadOver(): void;
-  /** Less waits to be sent than before. */
+  /** Less waits to be sent than before, or it was the last and our side has ended. */
   abstract onSent(): void;
 
   /** What waits to be sent costs so many bytes of memory. */
@@ -121,8 +121,8 @@ export abstract class Stream {
     if (bytes === left) this.#next();
     if (from === 0 && bytes === left) this.connection.sendMessage(this.id, framing, message);
     else this.connection.sendPart(this.id, framing, message, from, bytes);
-    this.onSent();
     if (this.#queuedBytes === 0 && this.#trailers !== undefined) this.#end(this.#trailers);
+    this.onSent();
     return this.#queuedBytes > 0 && this.sendWindow > 0;
   }
 
