@@ -68,6 +68,8 @@ export class Scheduler {
     let known: KeyOwner | undefined;
     try {
       stream = await this.#streamOf(event.subject);
+      const { hasSchedules, isKept } = await this.#context.traits.of(stream);
+      if (hasSchedules && !isKept) throw notKept(stream, event.subject);
       known = await this.#schedule(stream, event, deadlineMs, lane);
     } catch (error) {
       const failure = error instanceof WindshiftError && error.outcome !== undefined ? error : notStored(error);
@@ -256,6 +258,12 @@ function checkTarget(waiting: StoredMessage, { subject, key }: PreparedEvent, st
 /** The clock of the stream's leader, which decides when it is time. */
 function clockOf(time: string | undefined): number {
   return time === undefined ? Date.now() : Date.parse(time);
+}
+
+/** Others have made such a stream, or changed it. */
+function notKept(stream: string, subject: string): WindshiftError {
+  const text = `deliver_at: stream ${quote(stream)} has a retention that does not keep what waits`;
+  return new WindshiftError("NOT_ENABLED", text, { metadata: { stream, subject }, outcome: "not_stored" });
 }
 
 function notEnabled(stream: string, subject: string, cause: WindshiftError): WindshiftError {

@@ -76,9 +76,21 @@ export function checkFeatures(
   }
 }
 
-/** The part of the configuration that decides these features; throws where one would have to be switched off for ever. */
-export function featureConfig(asked: StreamFeatures, current: FeatureConfig = {}): FeatureConfig {
+/**
+ * The part of the configuration that decides these features; throws where the stream cannot have one, or would have to give
+ * up one that is for ever.
+ */
+export function featureConfig(
+  asked: StreamFeatures,
+  current: FeatureConfig & { readonly retention?: string } = {},
+): FeatureConfig {
   const config: { -readonly [K in keyof FeatureConfig]: FeatureConfig[K] } = {};
+  const { retention = "limits" } = current;
+  // NATS removes what no consumer asks for, or one has settled: schedules, too.
+  if (asked.allowScheduling === true && retention !== "limits") {
+    const problem = `cannot be true for a stream with ${retention} retention, which does not keep what waits`;
+    throw fieldError("CONFIGURATION_REFUSED", "allow_scheduling", problem);
+  }
   for (const { field, asked: name, setting, isForEver } of FEATURES) {
     const has = current[setting] === true;
     if (asked[name] === false && has && isForEver) {

@@ -9,6 +9,8 @@ export interface Traits {
   readonly isDirectCurrent: boolean;
   /** It takes messages that wait for their time. */
   readonly hasSchedules: boolean;
+  /** Its messages stay until a limit removes them, whatever consumers do. */
+  readonly isKept: boolean;
 }
 
 /** What is known of a stream is asked again after this time, and at once when JetStream tells of a change. */
@@ -75,6 +77,7 @@ export class StreamTraits {
     return {
       isDirectCurrent: config.num_replicas === 1 && config.allow_direct,
       hasSchedules: config.allow_msg_schedules === true,
+      isKept: config.retention === "limits",
     };
   }
 

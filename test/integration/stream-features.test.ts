@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
 import type { EnsureStreamRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
-import { failure, textOf } from "../support/client.ts";
+import { failure, textOf, textValue } from "../support/client.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { ensureStream } from "../support/publishing.ts";
 
@@ -98,6 +98,27 @@ describe("a stream", () => {
       expect(error.message).toMatch(new RegExp(`^${field}: cannot be true for an? ${kind}$`));
     }
   });
+
+  test.for(["interest", "workqueue"] as const)(
+    "of others, with %s retention, cannot have allow_scheduling, and takes no deliver_at",
+    async (retention, { client, jsm }) => {
+      const name = uniqueName();
+      await jsm.streams.add({ name, subjects: [`${name}.>`], retention });
+      const asked = { name, allowScheduling: true };
+      const error = await failure(ensureStream(client, asked));
+      expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "CONFIGURATION_REFUSED" });
+      expect(error.message).toMatch(new RegExp(`^allow_scheduling: .* ${retention} retention`));
+      await ensureStream(client, { name });
+      const subjects = [`${name}.>`, `ws-schedules.${name}.*`];
+      await jsm.streams.update(name, { subjects, allow_msg_ttl: true, allow_msg_schedules: true });
+      const event = { subject: `${name}.a`, data: textValue("x"), deliverAt: { seconds: 2_208_988_800n } };
+      expect(await failure(client.publishEvent(event))).toMatchObject({
+        status: "FAILED_PRECONDITION",
+        reason: "NOT_ENABLED",
+        metadata: { stream: name, outcome: "not_stored" },
+      });
+    },
+  );
 
   test("that schedules cannot become an aggregate", async ({ client }) => {
     const origin = await ensureStream(client);

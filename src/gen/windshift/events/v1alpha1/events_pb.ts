@@ -122,8 +122,9 @@ export type EnsureStreamRequest = Message<"windshift.events.v1alpha1.EnsureStrea
   /**
    * Whether events may be scheduled with `deliver_at`; this brings `allow_time_to_live` along. Unset: an existing stream
    * keeps what it has, a new one has it off. It cannot be switched off again: `false` for a stream that has it is
-   * `FAILED_PRECONDITION`, and so is `true` for a mirror or an aggregate and on NATS before 2.12. Schedules wait under the
-   * subject `ws-schedules.<stream>.*`, which is added to the stream's.
+   * `FAILED_PRECONDITION`, and so is `true` for a mirror or an aggregate, for a stream that others made with interest or
+   * work queue retention (it would not keep what waits), and on NATS before 2.12. Schedules wait under the subject
+   * `ws-schedules.<stream>.*`, which is added to the stream's.
    *
    * @generated from field: optional bool allow_scheduling = 101;
    */
@@ -697,8 +698,8 @@ export type PublishEventRequest = Message<"windshift.events.v1alpha1.PublishEven
 
   /**
    * Stores the event now, and lets it appear on its subject at this time: only then it gets an id and is delivered. Unset,
-   * and in the past: at once. Up to 2262-01-01; later is `INVALID_ARGUMENT`. A stream without `allow_scheduling` is
-   * `FAILED_PRECONDITION`, also for a time in the past. With an `idempotency_key` the same event is scheduled once, and can
+   * and in the past: at once. Up to 2262-01-01; later is `INVALID_ARGUMENT`. A stream without `allow_scheduling`, or with
+   * another retention than by limits, is `FAILED_PRECONDITION`, also for a time in the past. With an `idempotency_key` the same event is scheduled once, and can
    * be cancelled.
    *
    * @generated from field: optional google.protobuf.Timestamp deliver_at = 102;
