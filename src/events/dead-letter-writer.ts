@@ -75,11 +75,17 @@ export class DeadLetterWriter {
     const subject = letterSubject(origin.stream, origin.consumer, origin.id);
     const refused = new RefusedWrite(reader, { stream: deadLetterStream, subject, expected: 0n, deadlineMs });
     let isEnsured = false;
+    let { reason } = origin;
     for (;;) {
       try {
-        await this.#publish(subject, origin, event, deadlineMs);
+        await this.#publish(subject, { ...origin, reason }, event, deadlineMs);
         return "stored";
       } catch (error) {
+        if (isTooLarge(error) && reason !== undefined) {
+          // For NATS, JetStream or the stream. It is what a letter can do without.
+          reason = undefined;
+          continue;
+        }
         if (isNotBound(error) && !isEnsured) {
           // The stream was deleted, or somebody's update took the subject out of it.
           await streams.ensure(deadLetterStream, origin.stream, origin.consumer, { deadlineMs });
@@ -120,16 +126,17 @@ export class DeadLetterWriter {
     return promise;
   }
 
-  /** NATS would close the connection for a message that is too large. The reason is what a letter can do without. */
+  /** NATS would close the connection for a message that is too large. */
   #headers(origin: DeadLetterOrigin, { headers, payload }: EventContent): string {
-    const { maxPayload } = this.#dependencies.api.connection;
-    for (const reason of [origin.reason, undefined]) {
-      const block = encodeLetter(headers, { ...origin, reason });
-      if (Buffer.byteLength(block) + payload.length <= maxPayload) return block;
-    }
+    const block = encodeLetter(headers, origin);
+    if (Buffer.byteLength(block) + payload.length <= this.#dependencies.api.connection.maxPayload) return block;
     const text = `as a dead letter, event ${origin.id} of stream ${quote(origin.stream)} would be larger than NATS accepts`;
     throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata: { stream: origin.stream } });
   }
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof WindshiftError && error.reason === "EVENT_TOO_LARGE";
 }
 
 function isNotBound(error: unknown): boolean {

@@ -42,6 +42,9 @@ interface Mark {
   readonly after: string;
 }
 
+/** JetStream takes no more. */
+const MAX_HEADER_BYTES = 65_535;
+
 /** Replays letters of one consumer. */
 export class Replay {
   readonly #dependencies: ReplayDependencies;
@@ -156,7 +159,10 @@ export class Replay {
     });
   }
 
-  /** NATS would close the connection for a message that is too large for it. Reasons are what an event can do without. */
+  /**
+   * NATS would close the connection for a message that is too large for it, and what JetStream refuses would leave a mark.
+   * Reasons are what an event can do without.
+   */
   #headers({ letter, message }: FoundLetter): string {
     const lines = [
       `WS-Replay-Consumer: ${this.#replayConsumer()}`,
@@ -167,9 +173,10 @@ export class Replay {
     ];
     for (const hasReasons of [true, false]) {
       const block = encodeReplay(message, lines, hasReasons);
-      if (Buffer.byteLength(block) + message.payload.length <= this.#maxBytes) return block;
+      const bytes = Buffer.byteLength(block);
+      if (bytes <= MAX_HEADER_BYTES && bytes + message.payload.length <= this.#maxBytes) return block;
     }
-    const text = `replayed, event ${letter.id} of stream ${quote(this.#stream)} would be larger than ${this.#maxBytes} bytes, which is what it may be`;
+    const text = `replayed, event ${letter.id} of stream ${quote(this.#stream)} would be larger than it may be: ${this.#maxBytes} bytes, ${MAX_HEADER_BYTES} of them headers`;
     const metadata = { stream: this.#stream, id: String(letter.id) };
     throw new WindshiftError("EVENT_TOO_LARGE", text, { metadata });
   }

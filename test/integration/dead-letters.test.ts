@@ -15,6 +15,8 @@ import { findNothing } from "../support/false-answers.ts";
 import { Link } from "../chaos/proxy.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
+/** That JetStream takes. */
+const MAX_HEADER_BYTES = 65_535;
 const RFC_3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 
 describe("an event that is rejected permanently", () => {
@@ -602,6 +604,41 @@ test("a letter that would be larger than NATS accepts goes without its reason, e
     }),
   );
   await call.cancel();
+});
+
+describe("a letter goes without its reason", () => {
+  /** What has no room for a reason: a plain event, its header, and the letter's bytes without one. */
+  function letterBytes(source: Source, header: string): number {
+    const origin = { ...source, id: 1n, attempts: 1, cause: "rejected", reason: undefined } as const;
+    const own = Buffer.from(`NATS/1.0\r\nx-own: ${header}\r\n\r\n`);
+    return encodeLetter(own, { ...origin, time: new Date().toISOString() }).length;
+  }
+
+  async function giveUp(client: Client, nats: NatsConnection, source: Source, header: string): Promise<void> {
+    const headers = natsHeaders();
+    headers.set("x-own", header);
+    await jetstream(nats).publish(source.subject, "bad", { headers });
+    const call = await client.subscribe(source.stream, "c");
+    await rejectNext(call, { permanently: true, reason: "why" });
+    await call.cancel();
+  }
+
+  test("where JetStream takes no longer headers", async ({ client, jsm, natsClient }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const header = "x".repeat(MAX_HEADER_BYTES - letterBytes(source, ""));
+    await giveUp(client, natsClient, source, header);
+    const letter = await letterOf(jsm, source, 1n);
+    expect(letter.header.get("x-own")).toBe(header);
+    expect(letter.header.has("WS-Dead-Letter-Reason")).toBe(false);
+  });
+
+  test("where its stream takes no larger ones", async ({ client, jsm, natsClient }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const bytes = letterBytes(source, "own") + "bad".length;
+    await jsm.streams.update(`${source.stream}-dead-letters`, { max_msg_size: bytes });
+    await giveUp(client, natsClient, source, "own");
+    expect((await letterOf(jsm, source, 1n)).header.has("WS-Dead-Letter-Reason")).toBe(false);
+  });
 });
 
 test("a payload is kept bit for bit", async ({ client, jsm, natsClient }) => {

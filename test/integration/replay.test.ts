@@ -172,6 +172,33 @@ describe("a replay", () => {
     expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
   });
 
+  test("goes without its reasons where JetStream takes no longer headers", async ({
+    client,
+    jsm,
+    natsClient,
+    letters,
+  }) => {
+    // A replay has the name more often than a letter.
+    const stream = await createStream(client, uniqueName() + "-".repeat(150));
+    for (const [id, reason] of [
+      [3n, "r".repeat(250)],
+      [4n, "r"],
+    ] as const) {
+      const block = letterBlock(stream, id, reason).slice(0, -"\r\n".length);
+      const fill = "x".repeat(65_535 - `${block}x-fill: \r\n\r\n`.length);
+      await writeLetter(natsClient, stream, id, `${block}x-fill: ${fill}\r\n\r\n`, "payload");
+    }
+    const failed: unknown[] = [];
+    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
+    expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
+    const { header } = (await jsm.streams.getMessage(stream, { seq: 1 }))!;
+    expect(header.get("WS-Replay-Id")).toBe("3");
+    expect(header.has("WS-Dead-Letter-1-Reason")).toBe(false);
+    // The one that failed, without a mark.
+    expect((await jsm.streams.info(`${stream}-dead-letters`)).state.messages).toBe(1);
+  });
+
   test("waits its turn where too many publish, and no letter fails for it", async ({ nats, client, natsClient }) => {
     const env = { NATS_PUBLISH_ASYNC_MAX_PENDING: "1", PUBLISH_QUEUE_LIMIT: "0" };
     await using busy = await openDeadLetters(nats.url, env);
