@@ -7,7 +7,7 @@
  * the same for each repeat of it.
  */
 import type { JetStreamApi } from "../nats/api.ts";
-import { lookTwice } from "../nats/certain-read.ts";
+import { lookAfter } from "../nats/certain-read.ts";
 import { type LeaderReader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import type { PublishAck, Publisher } from "../nats/publish.ts";
 import { withMessageId } from "./headers.ts";
@@ -42,7 +42,7 @@ export async function ownerOf(reader: LeaderReader, repeated: RepeatedKey): Prom
   }
   const place = scheduleSubject(stream, key);
   const look = async (): Promise<StoredMessage | undefined> => reader.lastOf(stream, place, deadlineMs);
-  const later = await lookTwice(reader, stream, sequence, deadlineMs, look);
+  const later = await lookAfter(reader, stream, sequence, deadlineMs, look);
   if (later !== undefined && later.sequence > sequence) {
     return isCancellation(later) ? { kind: "cancelled", mark: later.sequence } : { kind: "scheduled", id: 0n };
   }

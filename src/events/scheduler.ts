@@ -9,11 +9,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { WindshiftError, fieldError, quote } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
+import { lookAfter } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
 import { type LeaderReader, type StoredMessage, storedHeader } from "../nats/get.ts";
 import { type OutgoingMessage, type PublishAck, isWrongLastSequence, notBound, notStored } from "../nats/publish.ts";
 import type { PublishLane } from "../nats/publish-lane.ts";
-import type { RefusedWrite } from "../nats/refused-write.ts";
+import { RefusedWrite } from "../nats/refused-write.ts";
 import { milliseconds } from "../nats/units.ts";
 import { requireNats } from "../nats/version.ts";
 import { type PreparedEvent, checkedKey } from "./new-event.ts";
@@ -31,8 +32,6 @@ const OVERDUE_MS = 10_000;
 /** After its time has come in the midst of taking it back: so long one looks whether it appears. */
 const APPEARS_WITHIN_MS = 1_000;
 const LOOK_MS = 100;
-/** Repeats of the event while it is taken back may hold up that for so many rounds. */
-const MAX_ROUNDS = 5;
 const SCHEDULED: KeyOwner = { kind: "scheduled", id: 0n };
 
 /** Where an event waits. */
@@ -89,11 +88,19 @@ export class Scheduler {
     const key = checkedKey(idempotencyKey);
     if (key === undefined) throw fieldError("MISSING_FIELD", "idempotency_key", "is required");
     requireNats(this.#api.connection, "scheduling", "CancelScheduledEvent");
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const result = await this.#cancel(stream, scheduleSubject(stream, key), call);
-      if (result !== undefined) return result;
+    const place = scheduleSubject(stream, key);
+    let refused: { readonly expected: bigint; readonly write: RefusedWrite } | undefined;
+    // Until it is decided, or the call has no more time.
+    for (;;) {
+      const result = await this.#cancel(stream, place, call);
+      if (typeof result === "boolean") return result;
+      if (refused?.expected !== result) {
+        const { deadlineMs } = call;
+        const write = { stream, subject: place, expected: result, deadlineMs };
+        refused = { expected: result, write: new RefusedWrite(this.#context.reader, write) };
+      }
+      await refused.write.next(result);
     }
-    return false;
   }
 
   /** Resolves with what has its key already. */
@@ -167,16 +174,19 @@ export class Scheduler {
     return next !== undefined && storedHeader(next, "Nats-Scheduler") === place;
   }
 
-  /** Undefined: what waits there has changed meanwhile. */
+  /** An id: of what was there when JetStream refused the mark, because of what came or is still on its way. */
   async #cancel(
     stream: string,
     place: string,
     call: ApiCall & { readonly deadlineMs: number },
-  ): Promise<boolean | undefined> {
+  ): Promise<boolean | bigint> {
     const { deadlineMs } = call;
+    const { reader } = this.#context;
     const info = await this.#api.streamInfo(stream, call);
-    const waiting = await this.#context.reader.lastOf(stream, place, deadlineMs);
-    const time = waiting === undefined ? undefined : timeOf(waiting);
+    if (info.config.allow_msg_schedules !== true) return false;
+    const look = async (): Promise<StoredMessage | undefined> => reader.lastOf(stream, place, deadlineMs);
+    const waiting = await lookAfter(reader, stream, 0n, deadlineMs, look);
+    const time = waiting === undefined ? undefined : dueOf(waiting);
     if (waiting === undefined || time === undefined) return false;
     const left = time - clockOf(info.ts);
     if (left <= TOO_LATE_MS && left > -OVERDUE_MS) return false;
@@ -185,7 +195,7 @@ export class Scheduler {
       const message = cancellation(place, waiting.sequence, info.config);
       mark = await this.#publish({ ...message, deadlineMs, repeatable: true }, undefined);
     } catch (error) {
-      if (isWrongLastSequence(jetStreamCode(error))) return undefined;
+      if (isWrongLastSequence(jetStreamCode(error))) return waiting.sequence;
       throw error;
     }
     const after = await this.#api.streamInfo(stream, call);
@@ -245,6 +255,12 @@ export class Scheduler {
 function timeOf(message: StoredMessage): number | undefined {
   const time = parseSchedule(storedHeader(message, "Nats-Schedule"));
   return time === undefined ? undefined : time.seconds * 1000 + time.nanos / 1_000_000;
+}
+
+/** When NATS may begin to put it on its target: not before it is stored. Undefined where none waits. */
+function dueOf(message: StoredMessage): number | undefined {
+  const time = timeOf(message);
+  return time === undefined ? undefined : Math.max(time, Date.parse(message.time));
 }
 
 /** What waits under the key gives way to its own repeat, and to nothing else: whoever schedules may not know of it. */

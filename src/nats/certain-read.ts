@@ -54,6 +54,24 @@ export async function lookTwice<Found>(
   return undefined;
 }
 
+/**
+ * What `look` finds of what was stored after `sequence`; undefined: there is nothing. Sooner than {@link lookTwice} where the
+ * stream has come no further: it tells that without reading a message.
+ */
+export async function lookAfter<Found>(
+  reader: LeaderReader,
+  stream: string,
+  sequence: bigint,
+  deadlineMs: number,
+  look: () => Promise<Found | undefined>,
+): Promise<Found | undefined> {
+  const found = await look();
+  if (found !== undefined) return found;
+  const { lastSequence, isEmpty, isFollowed } = await reader.progress(stream, deadlineMs);
+  if (isFollowed && (isEmpty || lastSequence <= sequence)) return undefined;
+  return lookTwice(reader, stream, lastSequence, deadlineMs, look);
+}
+
 function doubtful(stream: string): WindshiftError {
   const text = `stream ${quote(stream)} finds nothing, and it is not certain that there is nothing`;
   return new WindshiftError("NO_LEADER", text, { metadata: { stream }, retryAfterMs: RETRY_AFTER_MS });

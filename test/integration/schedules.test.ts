@@ -2,8 +2,10 @@
 import { randomUUID } from "node:crypto";
 import type { JetStreamManager } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
+import { scheduleSubject } from "../../src/events/schedule.ts";
 import { ExpectedLastIdScope } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, failure, textOf } from "../support/client.ts";
+import { findNothing, refuseOverAnother } from "../support/false-answers.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { startNats } from "../support/nats.ts";
 import { consume, count, ensureStream, header } from "../support/publishing.ts";
@@ -314,6 +316,42 @@ describe("CancelScheduledEvent", () => {
     await expect.poll(async () => under(jsm, stream, `${stream}.>`), TIMEOUT).toBe(appear.length);
     const delivered = await consume(client, stream, appear.length);
     expect(delivered.map(({ subject }) => subject).toSorted()).toEqual(appear.toSorted());
+  });
+
+  test("leaves an event alone whose time is past and that is there for a moment only", async ({ client, jsm }) => {
+    const stream = await scheduling(client);
+    await client.publish(`${stream}.a`, "x", { deliverAt: { seconds: 1n }, idempotencyKey: "k" });
+    expect(await client.cancelScheduledEvent({ stream, idempotencyKey: "k" })).toMatchObject({ cancelled: false });
+    await expect.poll(async () => under(jsm, stream, `${stream}.a`), TIMEOUT).toBe(1);
+  });
+
+  test("takes back an event although its leader, which gives up, finds nothing", async ({ client }) => {
+    const stream = await scheduling(client);
+    await client.publish(`${stream}.a`, "x", { deliverAt: inSeconds(3600), idempotencyKey: "k" });
+    using _ = findNothing(stream, { times: 1 });
+    expect(await client.cancelScheduledEvent({ stream, idempotencyKey: "k" })).toMatchObject({ cancelled: true });
+  });
+
+  describe("refused because of what is still on its way", () => {
+    test("tries again until that is stored or lost", async ({ client, jsm }) => {
+      const stream = await scheduling(client);
+      await client.publish(`${stream}.a`, "x", { deliverAt: inSeconds(3600), idempotencyKey: "k" });
+      using _ = refuseOverAnother(stream, scheduleSubject(stream, "k"), { times: 10 });
+      expect(await client.cancelScheduledEvent({ stream, idempotencyKey: "k" })).toMatchObject({ cancelled: true });
+      expect(await under(jsm, stream, `${stream}.a`)).toBe(0);
+    });
+
+    test("says that nobody knows, at the end of its time", async () => {
+      await using nats = await startNats();
+      await using windshift = await startWindshift(nats.url, { GRPC_REQUEST_TIMEOUT: "1s" });
+      const { client } = windshift;
+      const stream = await scheduling(client);
+      await client.publish(`${stream}.a`, "x", { deliverAt: inSeconds(3600), idempotencyKey: "k" });
+      using _ = refuseOverAnother(stream, scheduleSubject(stream, "k"), { times: Infinity });
+      const error = await failure(client.cancelScheduledEvent({ stream, idempotencyKey: "k" }));
+      expect(["UNAVAILABLE", "DEADLINE_EXCEEDED"]).toContain(error.status);
+      expect(error.retryAfterMs).toBeGreaterThan(0);
+    });
   });
 
   test.for([

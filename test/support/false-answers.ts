@@ -6,6 +6,7 @@ import { NatsConnection } from "../../src/nats/connection.ts";
 import type { NatsMessage } from "../../src/nats/message.ts";
 
 const NOTHING_FOUND = { code: 404, err_code: 10_037, description: "no message found" };
+const WRONG_LAST_SEQUENCE = { code: 400, err_code: 10_071, description: "wrong last sequence: 2" };
 const NOT_DELETED = { code: 500, err_code: 10_057, description: "could not be deleted" };
 
 /** Which requests: the first `times` after the first `after`. */
@@ -24,6 +25,11 @@ export function knowNoLeader(stream: string, consumer: string, which: Which): Di
   const nowhere = { consumer_seq: 0, stream_seq: 0 };
   const known = { stream_name: stream, name: consumer, created: "2026-01-01T00:00:00Z", config: {}, cluster: {} };
   return answer(`.CONSUMER.INFO.${stream}.${consumer}`, { ...known, delivered: nowhere, ack_floor: nowhere }, which);
+}
+
+/** What is published to `subject` is refused, as if another message were on its way there. Disposing ends that. */
+export function refuseOverAnother(stream: string, subject: string, which: Which): Disposable {
+  return answer(subject, { error: WRONG_LAST_SEQUENCE, stream, seq: 0 }, which);
 }
 
 /** Messages of `stream` are not deleted. Disposing ends that. */

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { readStored } from "../../../src/nats/certain-read.ts";
+import { lookAfter, readStored } from "../../../src/nats/certain-read.ts";
 import type { Progress, Reader, StoredMessage } from "../../../src/nats/get.ts";
 
 beforeEach(() => void vi.useFakeTimers());
@@ -53,4 +53,22 @@ test.for<readonly [what: string, Parameters<typeof read>, result: bigint | strin
   ["nothing at all, and no time for a second look: nobody knows", [[undefined], { isEmpty: true }, 2_000], "NO_LEADER"],
 ])("%s", async ([, parameters, result]) => {
   expect(await read(...parameters)).toBe(result);
+});
+
+test.for<readonly [what: string, progress: Partial<Progress>, looks: number, result: string | undefined]>([
+  ["the stream has come no further: there is nothing", { lastSequence: 5n }, 1, undefined],
+  ["the stream has no message: there is nothing", { isEmpty: true }, 1, undefined],
+  ["the stream has come further: a second look", {}, 3, undefined],
+  ["the leader is not followed: nobody knows", { lastSequence: 5n, isFollowed: false }, 3, "NO_LEADER"],
+])("nothing is found after a sequence, and %s", async ([, progress, looks, result]) => {
+  const reader: Pick<Reader, "firstAfter" | "progress"> = {
+    firstAfter: async () => ({ sequence: 1n }) as StoredMessage,
+    progress: async () => ({ lastSequence: 6n, isEmpty: false, isFollowed: true, ...progress }),
+  };
+  const look = vi.fn<() => Promise<string | undefined>>(async () => undefined);
+  const found = await lookAfter(reader as Reader, "s", 5n, Date.now(), look).catch(
+    ({ reason }: { reason: string }) => reason,
+  );
+  expect(found).toBe(result);
+  expect(look).toHaveBeenCalledTimes(looks);
 });

@@ -2011,7 +2011,8 @@ export const EventsService: GenService<{
   /**
    * Takes back an event that was scheduled with `deliver_at` and has not appeared yet.
    *
-   * Errors: `INVALID_ARGUMENT` for a name that is not valid and without a key; `NOT_FOUND` when the stream does not exist.
+   * Errors: `INVALID_ARGUMENT` for a name that is not valid and without a key; `NOT_FOUND` when the stream does not exist;
+   * `UNAVAILABLE` when it cannot be told until the deadline whether the event still waits: try again.
    *
    * @generated from rpc windshift.events.v1alpha1.EventsService.CancelScheduledEvent
    */
