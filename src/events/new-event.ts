@@ -54,6 +54,7 @@ const MIN_TIME_TO_LIVE_MS = 1000;
 const MAX_TIME_TO_LIVE_SECONDS = 9_223_372_036;
 /** 2262-01-01: a little before those 64 bits end, counted from 1970. */
 const MAX_DELIVER_AT_SECONDS = 9_214_646_400;
+const EPOCH: Timestamp = { seconds: 0, nanos: 0 };
 
 /** What is known of NATS. */
 type Nats = Pick<NatsConnection, "maxPayload" | "server">;
@@ -126,9 +127,8 @@ function schedule(target: string, deliverAt: Timestamp, nats: Nats): PublishHead
     throw fieldError("INVALID_VALUE", "deliver_at", `${formatTimestamp(deliverAt)} is later than 2262-01-01`);
   }
   requireNats(nats, "scheduling", "deliver_at");
-  const present = now();
-  // nats-server's clock begins in 1678: what is past is as good as now.
-  return { target, at: formatTimestamp(seconds < present.seconds ? present : deliverAt) };
+  // nats-server's clock begins in 1678. Whether a time is past is for it to say: ours may be another.
+  return { target, at: formatTimestamp(seconds < 0 ? EPOCH : deliverAt) };
 }
 
 function noTime(field: string, { seconds, nanos }: Timestamp): WindshiftError {
