@@ -14,7 +14,7 @@ import type { RefusedWrite } from "../nats/refused-write.ts";
 import { requireNats } from "../nats/version.ts";
 import { type NewEvent, type PreparedEvent, prepareEvent } from "./new-event.ts";
 import { type PublishingContext, explained, mismatch, refusedEvent } from "./publishing.ts";
-import { freedBy, hasKey, withFreedKey } from "./repeated-key.ts";
+import { freedBy, hasKey, storedAfter, withFreedKey } from "./repeated-key.ts";
 
 /** Events that are stored together. */
 export interface StoredEvents {
@@ -124,14 +124,13 @@ export class AtomicPublisher {
       const write = (refused[index] ??= await refusedEvent(this.#reader, event, deadlineMs, error));
       if ((await write.next(event.expectedLastId)) !== undefined) continue;
       const { key, subject } = event;
-      const next =
-        key === undefined
-          ? undefined
-          : await this.#reader.firstAfter(write.stream, subject, event.expectedLastId, deadlineMs);
-      if (key !== undefined && next !== undefined && hasKey(next, key)) {
-        throw at(index, keyExists(key, "it is stored already", error));
+      const { stream } = write;
+      if (key !== undefined) {
+        const repeated = { stream, subject, key, deadlineMs };
+        const ours = await storedAfter(this.#reader, repeated, event.expectedLastId);
+        if (ours !== undefined) throw at(index, keyExists(key, "it is stored already", error));
       }
-      throw at(index, mismatch(event, write.stream, error));
+      throw at(index, mismatch(event, stream, error));
     }
     return true;
   }

@@ -18,7 +18,7 @@ import type { PublishLane } from "../nats/publish-lane.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
 import type { StreamTraits } from "../nats/stream-traits.ts";
 import type { PreparedEvent } from "./new-event.ts";
-import { hasKey, ownerOf, withFreedKey } from "./repeated-key.ts";
+import { ownerOf, storedAfter, withFreedKey } from "./repeated-key.ts";
 
 /** Hears how publishing ended: exactly one of the two, once. */
 export interface EventPublishListener {
@@ -127,21 +127,17 @@ export class Publishing implements PublishListener, OutgoingMessage {
         this.send();
         return;
       }
-      const ours = await this.#ours(refused.stream, expected);
-      if (ours === undefined) this.#listener.onFailed(mismatch(this.#event, refused.stream, refusal));
-      else this.#listener.onPublished(ours, refused.stream, true);
+      const { subject } = this;
+      const { key } = this.#event;
+      const { stream } = refused;
+      const ours =
+        key === undefined ? undefined : await storedAfter(this.#reader, { stream, subject, key, deadlineMs }, expected);
+      if (ours === undefined) this.#listener.onFailed(mismatch(this.#event, stream, refusal));
+      else this.#listener.onPublished(ours.sequence, stream, true);
     } catch (error) {
       // Refused already: whatever fails now, this call stored nothing.
       this.#listener.onFailed(notStored(error));
     }
-  }
-
-  /** The id of the event with our key, if it is the first of the subject after the expected one. */
-  async #ours(stream: string, expected: bigint): Promise<bigint | undefined> {
-    const { key } = this.#event;
-    if (key === undefined) return undefined;
-    const next = await this.#reader.firstAfter(stream, this.subject, expected, this.deadlineMs);
-    return next !== undefined && hasKey(next, key) ? next.sequence : undefined;
   }
 }
 

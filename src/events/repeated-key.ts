@@ -87,6 +87,20 @@ export function withFreedKey(event: PreparedEvent, mark: bigint, maxPayload: num
   return freed;
 }
 
+/**
+ * The event that was stored under the key on the condition that `expected` was the last id: if it is there, it is the first
+ * of its subject after that one. Rejects where that is not certain.
+ */
+export async function storedAfter(
+  reader: LeaderReader,
+  { stream, subject, key, deadlineMs }: Omit<RepeatedKey, "sequence">,
+  expected: bigint,
+): Promise<StoredMessage | undefined> {
+  const look = async (): Promise<StoredMessage | undefined> => reader.firstAfter(stream, subject, expected, deadlineMs);
+  const next = await lookAfter(reader, stream, expected, deadlineMs, look);
+  return next !== undefined && hasKey(next, key) ? next : undefined;
+}
+
 /** Whether an event was stored under this key. */
 export function hasKey(message: StoredMessage, key: string): boolean {
   if (storedHeader(message, "Nats-Msg-Id") === key) return true;

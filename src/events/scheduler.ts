@@ -19,7 +19,7 @@ import { milliseconds } from "../nats/units.ts";
 import { requireNats } from "../nats/version.ts";
 import { type PreparedEvent, checkedKey } from "./new-event.ts";
 import { type EventPublishListener, type PublishingContext, explained, mismatch, refusedEvent } from "./publishing.ts";
-import { type KeyOwner, ownerOf, withFreedKey } from "./repeated-key.ts";
+import { type KeyOwner, ownerOf, storedAfter, withFreedKey } from "./repeated-key.ts";
 import { cancellation, parseSchedule, scheduleSubject } from "./schedule.ts";
 
 /** For so long an answer which stream collects a subject is taken to hold. */
@@ -137,7 +137,8 @@ export class Scheduler {
         if (expectedLastId === undefined || !isWrongLastSequence(jetStreamCode(error))) throw error;
         refused ??= await refusedEvent(reader, event, deadlineMs, error);
         if ((await refused.next(expectedLastId)) !== undefined) continue;
-        if (await this.#wasScheduled(reader, { stream, place: subject }, event, deadlineMs)) return SCHEDULED;
+        const owner = await this.#keyOwner(reader, { stream, place: subject }, event, deadlineMs);
+        if (owner !== undefined) return owner;
         throw mismatch(event, stream, error);
       }
     }
@@ -160,18 +161,23 @@ export class Scheduler {
     return Date.parse(last.time) + milliseconds(config.duplicate_window) > Date.now();
   }
 
-  /** A repeat is refused for its expected id once the first one has appeared: then it is the first after that id. */
-  async #wasScheduled(
+  /**
+   * What has the key of an event that is refused for its expected id: one that waits, or one that has come, as a repeat is
+   * refused once the first one has appeared.
+   */
+  async #keyOwner(
     reader: LeaderReader,
     { stream, place }: Place,
-    { subject, key, expectedLastId }: PreparedEvent,
+    { subject, key, expectedLastId = 0n }: PreparedEvent,
     deadlineMs: number,
-  ): Promise<boolean> {
-    if (key === undefined) return false;
-    const waiting = await reader.lastOf(stream, place, deadlineMs);
-    if (waiting !== undefined && timeOf(waiting) !== undefined) return true;
-    const next = await reader.firstAfter(stream, subject, expectedLastId ?? 0n, deadlineMs);
-    return next !== undefined && storedHeader(next, "Nats-Scheduler") === place;
+  ): Promise<KeyOwner | undefined> {
+    if (key === undefined) return undefined;
+    const look = async (): Promise<StoredMessage | undefined> => reader.lastOf(stream, place, deadlineMs);
+    const waiting = await lookAfter(reader, stream, expectedLastId, deadlineMs, look);
+    if (waiting !== undefined && timeOf(waiting) !== undefined) return SCHEDULED;
+    const next = await storedAfter(reader, { stream, subject, key, deadlineMs }, expectedLastId);
+    if (next === undefined) return undefined;
+    return storedHeader(next, "Nats-Scheduler") === place ? SCHEDULED : { kind: "event", id: next.sequence };
   }
 
   /** An id: of what was there when JetStream refused the mark, because of what came or is still on its way. */

@@ -51,10 +51,12 @@ const NO_PAYLOAD = new Uint8Array(0);
 /** Questions to the leader of a stream. */
 export type LeaderReader = Pick<Reader, "at" | "lastOf" | "firstAfter" | "progress" | "streamOf">;
 
+/** The largest number below 2^64, where the sequences of nats-server end. */
+const MAX_SEQUENCE = 2 ** 64 - 2 ** 11;
 const at = (sequence: bigint): MessageQuery => ({ seq: Number(sequence) });
 const lastOf = (subject: string): MessageQuery => ({ last_by_subj: subject });
 const firstAfter = (subject: string, sequence: bigint): MessageQuery => ({
-  seq: Number(sequence) + 1,
+  seq: Math.min(Number(sequence) + 1, MAX_SEQUENCE),
   next_by_subj: subject,
 });
 

@@ -6,6 +6,7 @@ import { connect } from "@nats-io/transport-node";
 import { describe, expect } from "vitest";
 import { EnsureStreamRequest_DiscardPolicy as DiscardPolicy } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
+import { findNothing } from "../support/false-answers.ts";
 import { test, uniqueName } from "../support/fixtures.ts";
 import { type NatsServer, startNats } from "../support/nats.ts";
 import { consume, count, ensureStream, header } from "../support/publishing.ts";
@@ -216,6 +217,28 @@ describe("expected_last_id", () => {
     expect(await publish(client, `${stream}.a`, 0n, " a\r\nb ")).toBe(1n);
     expect(await publish(client, `${stream}.a`, 0n, " a\r\nb ")).toBe(1n);
   });
+
+  test.for([0, 1])(
+    "with a key: a repeat returns the first id although look %i finds nothing",
+    async (after, { client }) => {
+      const stream = await ensureStream(client);
+      const subject = `${stream}.a`;
+      const last = await client.publish(subject);
+      const id = await publish(client, subject, last, "k");
+      using _ = findNothing(stream, { times: 1, after });
+      expect(await publish(client, subject, last, "k")).toBe(id);
+    },
+  );
+
+  test.for([2n ** 53n + 1n, 2n ** 63n, 2n ** 64n - 1n])(
+    "%i is refused with a key, too",
+    async (expected, { client }) => {
+      const stream = await ensureStream(client);
+      const subject = `${stream}.a`;
+      await client.publish(subject);
+      await refused(publish(client, subject, expected, "k"), subject, expected);
+    },
+  );
 
   test("with a key that is new is refused where it does not match", async ({ client }) => {
     const stream = await ensureStream(client);

@@ -182,9 +182,26 @@ describe("expected_last_id", () => {
     await client.publish(`${stream}.a`, "another");
     expect(await client.publish(`${stream}.a`, "x", rest)).toBe(0n);
     expect(await waiting(jsm, stream)).toBe(0);
-    const error = await failure(client.publish(`${stream}.a`, "x", { ...rest, idempotencyKey: "other" }));
-    expect(error).toMatchObject({ reason: "LAST_ID_MISMATCH" });
+    for (const wrong of [
+      { ...rest, idempotencyKey: "other" },
+      { ...rest, idempotencyKey: "third", expectedLastId: 2n ** 64n - 1n },
+    ]) {
+      const error = await failure(client.publish(`${stream}.a`, "x", wrong));
+      expect(error).toMatchObject({ reason: "LAST_ID_MISMATCH" });
+    }
   });
+
+  test.for([3, 4, 5])(
+    "does not refuse the repeat of an event that waits although look %i finds nothing",
+    async (after, { client }) => {
+      const stream = await scheduling(client);
+      const rest = { deliverAt: inSeconds(3600), expectedLastId: 0n, idempotencyKey: "k" };
+      expect(await client.publish(`${stream}.a`, "x", rest)).toBe(0n);
+      await client.publish(`${stream}.a`, "another");
+      using _ = findNothing(stream, { times: 1, after: after - 1 });
+      expect(await client.publish(`${stream}.a`, "x", rest)).toBe(0n);
+    },
+  );
 });
 
 describe("a key", () => {
