@@ -14,9 +14,9 @@ import {
   notBound,
   notStored,
 } from "../nats/publish.ts";
-import type { PublishLane } from "../nats/publish-lane.ts";
+import { type LaneWatch, type PublishLane, overtakenError } from "../nats/publish-lane.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
-import type { StreamTraits } from "../nats/stream-traits.ts";
+import type { StreamTraits, Traits } from "../nats/stream-traits.ts";
 import type { PreparedEvent } from "./new-event.ts";
 import { ownerOf, storedAfter, withFreedKey } from "./repeated-key.ts";
 
@@ -71,8 +71,8 @@ export class Publishing implements PublishListener, OutgoingMessage {
     this.#context.publisher.publish(this, this, this.#lane);
   }
 
-  onStored(ack: PublishAck): void {
-    if (ack.duplicate) void this.#recognise(ack);
+  onStored(ack: PublishAck, place: number): void {
+    if (ack.duplicate) this.#recognise(ack, place);
     else this.#listener.onPublished(ack.sequence, ack.stream, false);
   }
 
@@ -92,15 +92,33 @@ export class Publishing implements PublishListener, OutgoingMessage {
   }
 
   /** JetStream knows the key. Where events are scheduled that does not say that an event with it is stored. */
-  async #recognise({ stream, sequence }: PublishAck): Promise<void> {
-    const { traits, connection } = this.#context;
-    const { subject, deadlineMs } = this;
+  #recognise(ack: PublishAck, place: number): void {
     const { key } = this.#event;
+    const traits = this.#context.traits.of(ack.stream);
+    if (key === undefined || (!(traits instanceof Promise) && !traits.hasSchedules)) {
+      this.#listener.onPublished(ack.sequence, ack.stream, true);
+    } else {
+      void this.#findOwner(key, ack, traits, this.#lane?.watch(this.subject, place));
+    }
+  }
+
+  /** If the key is free the event is stored now, unless that would be behind a later one of its lane and subject. */
+  async #findOwner(
+    key: string,
+    { stream, sequence }: PublishAck,
+    traits: Traits | Promise<Traits>,
+    watch: LaneWatch | undefined,
+  ): Promise<void> {
+    using _ = watch;
+    const { connection } = this.#context;
+    const { subject, deadlineMs } = this;
     let id = sequence;
     try {
-      if (key !== undefined && (await traits.of(stream)).hasSchedules) {
+      if ((await traits).hasSchedules) {
         const owner = await ownerOf(this.#reader, { stream, subject, key, sequence, deadlineMs });
         if (owner.kind === "cancelled") {
+          if (watch?.isOvertaken === true)
+            throw overtakenError(subject, "its key is that of a schedule that was cancelled");
           this.headers = withFreedKey(this.#event, owner.mark, connection.maxPayload).headers;
           this.send();
           return;

@@ -46,6 +46,23 @@ const COMPACT_AT = 1024;
 /** So many may come after one without an answer. */
 const MAX_SLOTS = 4096;
 
+/** Tells whether another publish of a subject came after one. Whoever asked for it ends it. */
+export class LaneWatch implements Disposable {
+  readonly subject: string;
+  isOvertaken: boolean;
+  readonly #watches: Set<LaneWatch>;
+
+  constructor(subject: string, isOvertaken: boolean, watches: Set<LaneWatch>) {
+    this.subject = subject;
+    this.isOvertaken = isOvertaken;
+    this.#watches = watches.add(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.#watches.delete(this);
+  }
+}
+
 /** The order of one client's publishes. */
 export class PublishLane {
   #state: "open" | "settling" | "waiting" | "probing" = "open";
@@ -60,6 +77,7 @@ export class PublishLane {
   /** The one that was sent alone. */
   #probe: LaneMember | undefined;
   #held: LaneMember[] = [];
+  readonly #watches = new Set<LaneWatch>();
 
   /** Nothing more should enter for now. */
   get isFull(): boolean {
@@ -68,6 +86,7 @@ export class PublishLane {
 
   /** Sends a member behind all that entered before it, now or when what was refused has got through. */
   enter(member: LaneMember): void {
+    if (this.#watches.size > 0) this.#tellWatches(member.subject);
     if (this.#state !== "open" || this.#held.length > 0) this.#held.push(member);
     else this.#begin(member);
   }
@@ -96,6 +115,24 @@ export class PublishLane {
     while (this.#head < slots.length && typeof slots[this.#head] !== "object") this.#head += 1;
     if (this.#head === slots.length || this.#head >= COMPACT_AT) this.#compact();
     if (this.#state !== "open") this.#settle();
+  }
+
+  /** Watches what comes after the publish of this subject and place, which has its answer, and may have to come again. */
+  watch(subject: string, place: number): LaneWatch {
+    return new LaneWatch(subject, this.#hasLater(subject, place), this.#watches);
+  }
+
+  #hasLater(subject: string, place: number): boolean {
+    const slots = this.#slots;
+    for (let at = Math.max(0, place + 1 - this.#first); at < slots.length; at++) {
+      const slot = slots[at];
+      if ((typeof slot === "object" ? slot.subject : slot) === subject) return true;
+    }
+    return this.#held.some((member) => member.subject === subject);
+  }
+
+  #tellWatches(subject: string): void {
+    for (const watch of this.#watches) if (watch.subject === subject) watch.isOvertaken = true;
   }
 
   #begin(member: LaneMember): void {
@@ -166,7 +203,7 @@ export class PublishLane {
     }
     this.#giveUp(
       ({ member }) => overtaken.has(member),
-      ({ member }) => overtakenError(member),
+      ({ member }) => overtakenError(member.subject, "the stream had no leader for a moment"),
     );
   }
 
@@ -182,8 +219,9 @@ export class PublishLane {
   }
 }
 
-function overtakenError({ subject }: LaneMember): WindshiftError {
-  const text = `the stream had no leader for a moment, and a later event of ${JSON.stringify(subject)} was stored meanwhile`;
+/** A later publish of the subject is stored, or may be. */
+export function overtakenError(subject: string, why: string): WindshiftError {
+  const text = `${why}, and a later event of ${JSON.stringify(subject)} was stored meanwhile`;
   return new WindshiftError("NO_LEADER", text, {
     metadata: { subject },
     outcome: "not_stored",

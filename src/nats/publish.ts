@@ -38,7 +38,8 @@ export interface PublishAck {
 
 /** Hears how a publish ended: exactly one of the two, once. */
 export interface PublishListener {
-  onStored(ack: PublishAck): void;
+  /** `place`: in its lane, if it has one. */
+  onStored(ack: PublishAck, place: number): void;
   onFailed(error: WindshiftError): void;
 }
 
@@ -233,7 +234,7 @@ class Publish implements Limited, ReplyHandler, LaneMember {
     else if (result instanceof WindshiftError) this.#refused(result);
     else {
       this.lane?.answered(this, true);
-      this.listener.onStored(result);
+      this.listener.onStored(result, this.place);
     }
   }
 

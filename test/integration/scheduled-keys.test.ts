@@ -2,7 +2,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect } from "vitest";
 import type { PublishEventRequestSchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
-import { type Client, failure, textOf, textValue } from "../support/client.ts";
+import { CallError, type Client, failure, textOf, textValue } from "../support/client.ts";
 import { findNothing } from "../support/false-answers.ts";
 import { test } from "../support/fixtures.ts";
 import { count, ensureStream } from "../support/publishing.ts";
@@ -135,6 +135,26 @@ describe("an event with the key of one that was taken back", () => {
     using _ = findNothing(stream, { times: 3 });
     const id = await client.publish(`${stream}.a`, "now", { idempotencyKey: "k" });
     expect(await stored(client, stream)).toContain(id);
+  });
+});
+
+describe("an event of a publish stream with the key of one that was taken back", () => {
+  test("does not come behind a later one of its subject", async ({ client }) => {
+    const stream = await scheduling(client);
+    await cancelled(client, stream);
+    await cancelled(client, stream, "l");
+    const call = client.publishStream();
+    call.publish(1n, `${stream}.a`, "1", { idempotencyKey: "k" });
+    call.publish(2n, `${stream}.b`, "2", { idempotencyKey: "l" });
+    call.publish(3n, `${stream}.a`, "3");
+    await call.finish();
+    const [one, two, three] = [1n, 2n, 3n].map((tag) => call.results.get(tag));
+    const isRefused = one instanceof CallError && one.reason === "NO_LEADER" && one.retryAfterMs === 500;
+    // Where the later one has not come before JetStream was asked, it is stored, before that one.
+    expect(isRefused || (one as bigint) < (three as bigint)).toBe(true);
+    const ids = await stored(client, stream);
+    expect(ids).toHaveLength(isRefused ? 2 : 3);
+    expect(ids).toEqual(expect.arrayContaining([two, three]));
   });
 });
 

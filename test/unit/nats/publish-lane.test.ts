@@ -76,6 +76,55 @@ class Scene {
   }
 }
 
+describe("a watch", () => {
+  const place = 1;
+
+  test.for<[what: string, publish: (scene: Scene) => void, isOvertaken: boolean]>([
+    ["nothing", () => undefined, false],
+    ["an earlier one of the subject", (scene) => scene.store("0"), false],
+    ["one of another subject", (scene) => scene.publish("3", { subject: "b" }), false],
+    ["a later one of the subject", (scene) => scene.publish("3"), true],
+  ])("of a publish that has its answer, and %s: overtaken %s", ([, publish, isOvertaken]) => {
+    const scene = new Scene();
+    for (const text of ["0", "1"]) scene.publish(text);
+    scene.publish("2", { subject: "b" });
+    scene.store("1");
+    using watch = scene.lane.watch("a", place);
+    expect(watch.isOvertaken).toBe(false);
+    publish(scene);
+    expect(watch.isOvertaken).toBe(isOvertaken);
+  });
+
+  test("sees what was sent, stored or held before", () => {
+    const sent = new Scene();
+    for (const text of ["0", "1", "2"]) sent.publish(text);
+    sent.store("1");
+    using first = sent.lane.watch("a", place);
+    expect(first.isOvertaken).toBe(true);
+    sent.store("2");
+    using second = sent.lane.watch("a", place);
+    expect(second.isOvertaken).toBe(true);
+
+    const held = new Scene();
+    for (const text of ["0", "1"]) held.publish(text);
+    held.store("1");
+    held.refuse("0");
+    held.publish("2");
+    using third = held.lane.watch("a", place);
+    expect(third.isOvertaken).toBe(true);
+  });
+
+  test("that has ended hears of nothing", () => {
+    const scene = new Scene();
+    for (const text of ["0", "1"]) scene.publish(text);
+    scene.store("1");
+    const watch = scene.lane.watch("a", place);
+    watch[Symbol.dispose]();
+    scene.publish("2");
+    expect(watch.isOvertaken).toBe(false);
+  });
+});
+
 describe("a lane", () => {
   test("sends without waiting for answers", () => {
     const scene = new Scene();
