@@ -73,15 +73,18 @@ export class Consumers {
   async #ensure(name: string, spec: ConsumerSpec, call: ApiCall): Promise<string> {
     const names = { stream: spec.stream, consumer: name };
     const policy = spec.deliveryPolicy === undefined ? undefined : toPolicy(spec.stream, spec.deliveryPolicy);
+    const find = async (): Promise<ConsumerInfo | undefined> =>
+      spec.name === undefined ? undefined : this.#find(spec.stream, name, { ...call, names });
+    let existing = await find();
     if (policy?.deadLetterStream !== undefined) {
       // A call that is refused leaves no stream behind.
-      const current = await this.#find(spec.stream, name, { ...call, names });
-      if (current !== undefined) checkUsable(current, "name");
+      if (existing !== undefined) checkUsable(existing, "name");
       this.#open.refuseDuringReset(spec.stream, name);
       // Before the policy is there: an event can be given up from then on.
-      await this.#deadLetterStreams.ensure(policy.deadLetterStream, spec.stream, name, call);
+      const { deadLetterStream } = policy;
+      const hasWaited = await this.#deadLetterStreams.ensure(deadLetterStream, spec.stream, name, call);
+      if (hasWaited) existing = await find();
     }
-    const existing = spec.name === undefined ? undefined : await this.#find(spec.stream, name, { ...call, names });
     if (existing !== undefined) {
       await this.#update(existing, spec, { ...call, names });
       return name;

@@ -1,8 +1,9 @@
 /** Delivery policies: how they are asked for, kept, changed and removed, and what they do to events that fail. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ConsumerConfig, JetStreamManager } from "@nats-io/jetstream";
+import { AckPolicy, type ConsumerConfig, type JetStreamManager } from "@nats-io/jetstream";
 import { describe, expect } from "vitest";
 import type { DeliveryPolicySchema, EventsResponse } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import { type Client, type EventsCall, failure } from "../support/client.ts";
 import { consumerState, duration } from "../support/consuming.ts";
 import { createFailing, letterOf, setPolicy, until } from "../support/failing.ts";
@@ -180,6 +181,70 @@ describe("the stream for dead letters", () => {
     expect(await jsm.consumers.list(`${stream}-letters`).next()).toEqual([]);
   });
 
+  /** Another server is about to change the subjects of the stream, and does not come to its end. */
+  async function lock(jsm: JetStreamManager, letters: string): Promise<AsyncDisposable> {
+    await jsm.consumers.add(letters, { durable_name: SUBJECTS_LOCK, ack_policy: AckPolicy.None });
+    return { [Symbol.asyncDispose]: async () => void (await jsm.consumers.delete(letters, SUBJECTS_LOCK)) };
+  }
+
+  test("takes in all consumers at once that wait for it", async ({ client, jsm, natsClient }) => {
+    const { stream } = await createFailing(client, { deadLetter: {} });
+    const letters = `${stream}-dead-letters`;
+    const asked: string[] = [];
+    const subscription = natsClient.subscribe("$JS.API.>", { callback: (_, { subject }) => void asked.push(subject) });
+    await natsClient.flush();
+    const count = (what: string): number => asked.filter((subject) => subject === `$JS.API.${what}`).length;
+    const lockings = (): number => count(`CONSUMER.CREATE.${letters}.${SUBJECTS_LOCK}`);
+    const names = Array.from({ length: 50 }, (_, n) => `c${n}`);
+    let ensured: Promise<unknown>;
+    {
+      await using _ = await lock(jsm, letters);
+      asked.length = 0;
+      ensured = Promise.all(
+        names.map(async (name) =>
+          client.ensureConsumer({ stream, name, subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } }),
+        ),
+      );
+      await until(() => count(`STREAM.INFO.${letters}`) >= names.length);
+      // The last one has its answer, and waits.
+      const before = lockings();
+      await until(() => lockings() > before + 2);
+    }
+    await ensured;
+    subscription.unsubscribe();
+    const wanted = ["c", ...names].map((name) => `dead-letters.${stream}.${name}.*`);
+    expect((await jsm.streams.info(letters)).config.subjects.toSorted()).toEqual(wanted.toSorted());
+    expect(count(`STREAM.UPDATE.${letters}`)).toBeLessThanOrEqual(3);
+  });
+
+  test("that others change on and on takes nobody in, which may be tried again", async ({ client, jsm }) => {
+    const { stream } = await createFailing(client, { deadLetter: {} });
+    const request = { stream, name: "d", subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } };
+    {
+      await using _ = await lock(jsm, `${stream}-dead-letters`);
+      const error = await failure(client.ensureConsumer(request));
+      expect(error).toMatchObject({ status: "RESOURCE_EXHAUSTED", reason: "OVERLOADED" });
+      expect(error.retryAfterMs).toBeGreaterThan(0);
+      expect(error.message).toContain(`${stream}-dead-letters`);
+    }
+    await client.ensureConsumer(request);
+  });
+
+  test("takes in one beside another that it cannot take in", async ({ client, jsm, natsClient }) => {
+    const { stream } = await createFailing(client, { deadLetter: {} });
+    const letters = `${stream}-dead-letters`;
+    await jsm.streams.add({ name: `${stream}-taken`, subjects: [`dead-letters.${stream}.d.*`] });
+    await natsClient.request(`dead-letters.${stream}.d.1`, "of others");
+    const ensure = async (name: string): Promise<unknown> =>
+      client.ensureConsumer({ stream, name, subjects: [`${stream}.>`], deliveryPolicy: { deadLetter: {} } });
+    let outcomes: Promise<PromiseSettledResult<unknown>[]>;
+    {
+      await using _ = await lock(jsm, letters);
+      outcomes = Promise.allSettled(["d", "e", "f", "g"].map(ensure));
+    }
+    expect((await outcomes).map(({ status }) => status)).toEqual(["rejected", "fulfilled", "fulfilled", "fulfilled"]);
+  });
+
   test("is not made for a consumer that cannot be ensured", async ({ client, jsm }) => {
     const stream = await ensureStream(client);
     await jsm.consumers.add(stream, { durable_name: "c", ack_policy: "all" });
@@ -197,6 +262,25 @@ describe("the stream for dead letters", () => {
     expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "CONFIGURATION_REFUSED" });
     expect(error.message).toContain(stream);
   });
+
+  test.for(["mirror", "aggregate"] as const)(
+    "has no consumer with dead letters in a %s of it either",
+    async (kind, { client }) => {
+      const source = await createFailing(client, { deadLetter: {} });
+      const letters = `${source.stream}-dead-letters`;
+      const [name, copy] = [
+        uniqueName(),
+        { name: letters, from: { pointer: { case: "start" as const, value: true } } },
+      ];
+      const value = kind === "mirror" ? copy : { sources: [copy] };
+      await client.ensureStream({ name, source: { case: kind, value } as never });
+      const request = { stream: name, name: "reader", subjects: [">"] };
+      await client.ensureConsumer(request);
+      const error = await failure(client.ensureConsumer({ ...request, deliveryPolicy: { deadLetter: {} } }));
+      expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "CONFIGURATION_REFUSED" });
+      expect(error.message).toContain(letters);
+    },
+  );
 
   test("cannot be one that collects something else", async ({ client }) => {
     const stream = await ensureStream(client);
@@ -237,6 +321,34 @@ describe("the stream for dead letters", () => {
     await natsClient.request(`dead-letters.${stream}.a.7`, "a letter");
     const error = await failure(client.ensureConsumer(request("a", "third")));
     expect(error).toMatchObject({ status: "FAILED_PRECONDITION", reason: "SUBJECT_OVERLAP" });
+
+    // Also where that has no other, which stays, and can be used again.
+    const subjects = async (letters: string) => (await jsm.streams.info(`${stream}-${letters}`)).config.subjects;
+    await client.ensureConsumer(request("b", "fourth"));
+    expect(await subjects("fourth")).toEqual([`dead-letters.${stream}.b.*`]);
+    expect(await subjects("old")).toEqual([`dead-letters.${stream}-old`]);
+    await client.ensureConsumer(request("c", "old"));
+    expect(await subjects("old")).toEqual([`dead-letters.${stream}.c.*`]);
+  });
+
+  test("can be another one for a consumer that was deleted, and is made again", async ({ client, jsm }) => {
+    const { stream } = await createFailing(client, { deadLetter: {} });
+    await client.deleteConsumer({ stream, id: "c" });
+    await setPolicy(client, { stream, consumer: "c", subject: "" }, { deadLetter: { stream: `${stream}-new` } });
+    expect((await jsm.streams.info(`${stream}-new`)).config.subjects).toEqual([`dead-letters.${stream}.c.*`]);
+  });
+
+  test("that is there already costs no second look at the consumer", async ({ client, natsClient }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    let questions = 0;
+    const subscription = natsClient.subscribe(`$JS.API.CONSUMER.INFO.${source.stream}.c`, {
+      callback: () => void (questions += 1),
+    });
+    await natsClient.flush();
+    await setPolicy(client, source, { deadLetter: {} });
+    await natsClient.flush();
+    subscription.unsubscribe();
+    expect(questions).toBe(1);
   });
 });
 

@@ -445,7 +445,8 @@ export type DeliveryPolicy = Message<"windshift.events.v1alpha1.DeliveryPolicy">
 
   /**
    * Where events go that are given up or rejected permanently. Unset: nowhere, they are dropped. For a consumer without a
-   * name: `INVALID_ARGUMENT`; for one of a stream that keeps dead letters: `FAILED_PRECONDITION`.
+   * name: `INVALID_ARGUMENT`; for one of a stream that keeps dead letters, or copies them:
+   * `FAILED_PRECONDITION`.
    *
    * @generated from field: optional windshift.events.v1alpha1.DeadLetterPolicy dead_letter = 3;
    */
