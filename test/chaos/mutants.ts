@@ -200,8 +200,8 @@ export const MUTANTS = {
     file: "events/publishing.ts",
     edits: [
       [
-        "this.#listener.onPublished(ack.sequence, ack.stream",
-        "this.#listener.onPublished(ack.sequence + 1n, ack.stream",
+        "    else this.#listener.onPublished(ack.sequence, ack.stream, false);",
+        "    else this.#listener.onPublished(ack.sequence + 1n, ack.stream, false);",
       ],
     ],
     finds: ["lost publish"],
