@@ -246,7 +246,7 @@ export const TABLE = [
     max: "64GiB",
     default: "256MiB",
     description:
-      "unread responses, over all calls: beyond that, who does not read is cut off; as much again of requests",
+      "unread responses, over all connections: beyond that, who does not read is cut off; as much again of requests",
   },
   {
     name: "GRPC_KEEPALIVE_TIME",

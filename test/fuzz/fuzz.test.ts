@@ -11,8 +11,9 @@ const recordings = readRecordings().map(sentFrames);
 test.for([1, 2, 3])("random frames and changed recordings, seed %i", async (seed) => {
   const counts = await fuzz({ seed, frames: FRAMES, recordings });
   expect(counts.frames).toBeGreaterThanOrEqual(FRAMES);
-  // Both kinds of clients were there: those that did nothing wrong, and those that did.
-  expect(counts.endings.get("open")).toBeGreaterThan(counts.sessions / 4);
+  // Both kinds of clients were there: those that did nothing wrong, though some of them did not read, and those that did.
+  const { open = 0, cut = 0 } = Object.fromEntries(counts.endings);
+  expect(open + cut).toBeGreaterThan(counts.sessions / 4);
   expect(counts.endings.get("PROTOCOL_ERROR")).toBeGreaterThan(0);
 });
 

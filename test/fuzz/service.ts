@@ -51,6 +51,7 @@ export class Service {
     const connection = new Connection(wire.socket, undefined, {
       maxConcurrentStreams: MAX_STREAMS,
       maxHeaderBytes: MAX_METADATA_BYTES,
+      unread: this.unread,
       newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services, share),
       onClosed: () => this.requests.close(share),
     });

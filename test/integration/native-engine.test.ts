@@ -786,6 +786,109 @@ describe("flow control", () => {
     expect(engine.unreadBytes).toBe(0);
   });
 
+  describe("what the socket of a client that does not read has to wait with", () => {
+    const BUDGET = 8 * MIB;
+    const fields = [
+      ":method POST",
+      ":scheme http",
+      ":path /test/Nothing",
+      "content-type application/grpc",
+      "te trailers",
+    ];
+    const known = fields
+      .map((text) => text.split(" ") as [string, string])
+      .map(([name, value]) => field(name, value, 0x40));
+    /** A call of 14 bytes, once the first one has filled the table. */
+    const smallCall = (id: number): Buffer =>
+      frame(
+        Type.headers,
+        END_HEADERS | END_STREAM,
+        id,
+        id === 1 ? Buffer.concat(known) : Buffer.of(0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62),
+      );
+
+    /** A text that is as long as a few hundred calls. */
+    const onRefused = ({ code }: Refusal): CallStatus => ({ code, message: "x".repeat(2 * KIB) });
+
+    async function unreadPeer(port: number): Promise<Http2Peer> {
+      const peer = await Http2Peer.startUnread(port);
+      onTestFinished(() => peer.destroy());
+      return peer;
+    }
+
+    /** Calls on and on until 2 MiB more are held, or others had to go. */
+    async function fill(engine: NativeEngine, peer: Http2Peer, between: () => Promise<void>): Promise<void> {
+      const before = engine.unreadBytes;
+      let last = before;
+      for (let id = 1; last < before + 2 * MIB && last <= engine.unreadBytes;) {
+        last = engine.unreadBytes;
+        peer.send(...Array.from({ length: 50 }, (_, index) => smallCall(id + 2 * index)));
+        id += 2 * 50;
+        await between();
+      }
+    }
+
+    test("counts where it is of no call, and beyond the budget those that read least lose their connection", async () => {
+      const { engine, port } = await start({ maxUnreadBytes: BUDGET, onRefused });
+      const peers: Http2Peer[] = [];
+      const attack = async (served: Served): Promise<void> => {
+        for (let n = 0; n < 10; n++) {
+          peers.push(await unreadPeer(port));
+          await fill(engine, peers[n]!, async () => {
+            await served();
+            expect(engine.unreadBytes).toBeLessThanOrEqual(BUDGET);
+          });
+        }
+        expect(engine.unreadBytes).toBeGreaterThan(BUDGET / 2);
+      };
+      await withBystander(port, attack, { bytes: BUDGET + 8 * MIB });
+      for (const peer of peers) peer.socket.resume();
+      await Promise.all(peers.slice(0, 5).map(async ({ closed }) => closed));
+      await peers[9]!.roundTrip();
+    });
+
+    test("counts where it is DATA, and the handlers of those who are cut off hear why", async () => {
+      const unread: string[] = [];
+      const onUnread: EngineOptions["onUnread"] = ({ path }) => void unread.push(path);
+      const { engine, port, held } = await start({ maxUnreadBytes: BUDGET, onUnread });
+      const causes: CancelCause[] = [];
+      const attack = async (served: Served): Promise<void> => {
+        for (let n = 0; n < 60; n++) {
+          const peer = await unreadPeer(port);
+          peer.send(call(1, "/test/Hold"));
+          await until(() => held.length > n);
+          held[n]!.onCancel = (cause) => void causes.push(cause);
+          // As much as the socket takes, so that nothing is left with the stream.
+          const { connection } = held[n] as Call;
+          for (let sent = 1; !connection.isStuck && !held[n]!.cancelled; sent++) {
+            held[n]!.send(Buffer.alloc(15 * KIB));
+            if (sent % 40 === 0) await new Promise(setImmediate);
+          }
+          await served();
+          expect(engine.unreadBytes).toBeLessThanOrEqual(BUDGET);
+        }
+      };
+      await withBystander(port, attack, { bytes: BUDGET + 8 * MIB });
+      expect(causes.length).toBeGreaterThan(20);
+      expect(causes.every((cause) => cause === "unread")).toBe(true);
+      expect(unread).toEqual(causes.map(() => "/test/Hold"));
+    });
+
+    test("counts no more when it was read, or its connection is gone", async () => {
+      const { engine, port } = await start({ onRefused });
+      const [reading, leaving] = [await unreadPeer(port), await unreadPeer(port)];
+      for (const peer of [reading, leaving]) await fill(engine, peer, async () => new Promise(setImmediate));
+      const both = engine.unreadBytes;
+      reading.socket.resume();
+      await expect.poll(() => engine.unreadBytes).toBeLessThan(both - MIB);
+      expect(engine.unreadBytes).toBeGreaterThan(0);
+      // It is ended for an offence; what it has not read stays for a moment.
+      leaving.send(data(0, NOTHING));
+      await expect.poll(() => engine.unreadBytes).toBe(0);
+      await reading.roundTrip();
+    });
+  });
+
   test("streams that wait for a window take turns, a frame each, and one that comes later has to wait for no more", async () => {
     const { port, held } = await start();
     const peer = await attacker(port, [INITIAL_WINDOW, MIB]);

@@ -147,7 +147,7 @@ export interface EngineOptions {
   readonly maxConnections: number;
   /**
    * Bytes of responses, over all calls, that were sent and not yet read by clients. Beyond that, calls whose clients have
-   * read nothing for the longest are aborted (`ENHANCE_YOUR_CALM`).
+   * read nothing for the longest are aborted (`ENHANCE_YOUR_CALM`), or their connections cut where they do not read those.
    */
   readonly maxUnreadBytes: number;
   /** A connection that is silent so long gets a ping. */
@@ -171,7 +171,7 @@ export interface EngineOptions {
 
 /** A running or startable server. */
 export interface Engine {
-  /** Bytes of responses that calls hold and clients have not read. */
+  /** Bytes of responses that calls, and sockets where the engine can tell, hold and clients have not read. */
   readonly unreadBytes: number;
   /** Serves `path`; only before `listen`. */
   handle(path: string, handler: EngineHandler): void;

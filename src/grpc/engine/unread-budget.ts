@@ -1,16 +1,17 @@
 /**
- * How much the server holds for clients that have not read it yet, over all calls. Beyond the budget calls are aborted
+ * How much the server holds for clients that have not read it yet, over all calls, and what their connections hold of it, whosever
+ * that is. Beyond the budget calls, or all of a connection, are aborted
  * until it fits: of those that hold at least half the average, the one that has read nothing for the longest. So a client
  * that reads outlives those that do not, and one that is far away but holds little outlives a crowd that hoards.
  *
  * Hot path: a few additions for each message, and one move in a set for each write that the transport has taken.
  */
 
-/** A call that may hold unread bytes. */
+/** A call that may hold unread bytes, or a connection that does so by itself: what the transport has not taken is of no call. */
 export interface Holder {
   /** Kept by the budget; a holder only reads it. */
   unreadBytes: number;
-  /** What the call shares with others of its client. */
+  /** What the call shares with others of its client; a connection is its own. */
   readonly connection: object | undefined;
   /** The connection itself takes nothing more: what any of its calls holds is only freed by cutting it. */
   readonly isConnectionStuck: boolean;
@@ -18,7 +19,7 @@ export interface Holder {
   abort(bytes: number): void;
 }
 
-/** The sum over all calls, and who has to go when it is too much. */
+/** The sum, and who has to go when it is too much. */
 export class UnreadBudget {
   readonly #limit: number;
   /** Calls with unread bytes; who read last stands last. */
@@ -60,13 +61,20 @@ export class UnreadBudget {
 
   /** A single call is never aborted for what it holds: what one can hold is bounded by who fills it. */
   #relieve(): void {
-    while (this.#bytes > this.#limit && this.#holders.size > 1) {
+    while (this.#bytes > this.#limit && !this.#isOfOne()) {
       for (const holder of this.#goingWith(this.#victim())) {
         const { unreadBytes } = holder;
         this.forget(holder);
         holder.abort(unreadBytes);
       }
     }
+  }
+
+  /** A call, or a connection, or a call and the connection that it is on. */
+  #isOfOne(): boolean {
+    if (this.#holders.size > 2) return false;
+    const [one, other] = this.#holders;
+    return other === undefined || one!.connection === other || other.connection === one;
   }
 
   #goingWith(victim: Holder): Holder[] {

@@ -5,19 +5,33 @@ import { type Holder, UnreadBudget } from "../../../src/grpc/engine/unread-budge
 class Call implements Holder {
   unreadBytes = 0;
   readonly name: string;
-  readonly connection: object;
+  readonly #connection: object;
   readonly isConnectionStuck: boolean;
   readonly log: string[];
 
   constructor(name: string, log: string[] = [], connection: object = {}, isConnectionStuck = false) {
     this.name = name;
     this.log = log;
-    this.connection = connection;
+    this.#connection = connection;
     this.isConnectionStuck = isConnectionStuck;
+  }
+
+  get connection(): object {
+    return this.#connection;
   }
 
   abort(bytes: number): void {
     this.log.push(`${this.name} ${bytes}`);
+  }
+}
+
+class Connection extends Call {
+  constructor(log: string[]) {
+    super("connection", log, undefined, true);
+  }
+
+  override get connection(): object {
+    return this;
   }
 }
 
@@ -86,6 +100,31 @@ test("with a stuck connection all its calls go, and no other", () => {
   budget.hold(new Call("b", log, connection, true), 10);
   budget.hold(new Call("c", log), 40);
   expect({ log, bytes: budget.bytes }).toEqual({ log: ["a 30", "b 10"], bytes: 70 });
+});
+
+test("what a connection holds by itself counts, and goes with all its calls", () => {
+  const log: string[] = [];
+  const budget = new UnreadBudget(100);
+  const connection = new Connection(log);
+  budget.hold(connection, 30);
+  budget.hold(new Call("other", log), 30);
+  budget.hold(new Call("its own", log, connection), 10);
+  budget.hold(new Call("last", log), 40);
+  expect({ log, bytes: budget.bytes }).toEqual({ log: ["connection 30", "its own 10"], bytes: 70 });
+});
+
+test("a call is not aborted where nobody but its own connection holds something beside it", () => {
+  const log: string[] = [];
+  const budget = new UnreadBudget(100);
+  const connection = new Connection(log);
+  const call = new Call("call", log, connection, true);
+  budget.hold(call, 1000);
+  budget.hold(connection, 50);
+  budget.taken(call, 10);
+  budget.hold(call, 20);
+  expect({ log, bytes: budget.bytes }).toEqual({ log: [], bytes: 1060 });
+  budget.hold(new Connection(log), 1);
+  expect(log).toEqual(["connection 50", "call 1010"]);
 });
 
 test("whatever is sent and read, the sum is that of the calls and stays within the budget", () => {

@@ -273,7 +273,13 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
   }
 
   override onKilled(): void {
+    const { unreadBytes } = this;
     this.#services.unread.forget(this);
+    if (this.#isEnded) return;
+    if (this.connection.isGivenUp && !this.#isUnread) {
+      this.#isUnread = true;
+      this.#tellUnread(unreadBytes);
+    }
     this.#cancel(this.#isUnread ? "unread" : causeOfLeaving(this.deadlineMs));
   }
 
@@ -289,7 +295,7 @@ export class Call extends Stream implements EngineCall, RequestMetadata, Holder,
     this.#isUnread = true;
     this.drop();
     setImmediate(() => {
-      if (this.connection.isStuck) this.connection.destroy();
+      if (this.connection.isStuck) this.connection.giveUp();
       else this.connection.reset(this, ErrorCode.enhanceYourCalm);
     });
   }

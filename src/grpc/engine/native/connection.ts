@@ -28,6 +28,7 @@ import { HeaderList } from "./header-list.ts";
 import { HpackDecoder, HpackError, NO_TABLE } from "./hpack.ts";
 import { type Framing, Output, prefixBytes } from "./output.ts";
 import { SequenceMap } from "../../../sequence-map.ts";
+import type { Holder, UnreadBudget } from "../unread-budget.ts";
 import { MAX_PATIENCE, Patience } from "./patience.ts";
 import type { Stream } from "./stream.ts";
 
@@ -36,6 +37,8 @@ export interface ConnectionOptions {
   readonly maxConcurrentStreams: number;
   /** Largest header list, as the RFC counts it. */
   readonly maxHeaderBytes: number;
+  /** What the socket has not taken counts there, beside what the streams keep. */
+  readonly unread: UnreadBudget;
   newStream(connection: Connection, id: number, sendWindow: number): Stream;
   /** Nothing can be received or sent any more. */
   onClosed(connection: Connection): void;
@@ -64,7 +67,7 @@ const HTTP1_TEXT = "This port speaks gRPC, over HTTP/2 alone.\n";
 const NO_BYTES = Buffer.alloc(0);
 
 /** A connection from its first byte on. */
-export class Connection implements FrameHandler {
+export class Connection implements FrameHandler, Holder {
   readonly socket: Socket;
   /** The client as `address:port`, which the socket no longer knows once it is closed. */
   readonly peer: string;
@@ -114,6 +117,11 @@ export class Connection implements FrameHandler {
   #isClosed = false;
   /** Frames for streams beyond this one are ignored: the client knows by GOAWAY that they were. */
   #lastAccepted = MAX_WINDOW;
+  unreadBytes = 0;
+  /** Bytes that the socket had taken when it was last looked at. */
+  #passedOn = 0;
+  /** It is cut, as its client does not read. */
+  isGivenUp = false;
   /** Of the last sign of life. */
   lastHeard: number = performance.now();
   readonly openedAt: number = performance.now();
@@ -129,11 +137,18 @@ export class Connection implements FrameHandler {
     // All that are open may end at once, and those beyond, that were opened before the limit was known, as long as patience lasts.
     this.#ended = new EndedStreams(options.maxConcurrentStreams + MAX_PATIENCE / RESET_COST);
     this.#reader = new FrameReader(this);
-    this.#output = new Output(socket, () => this.#pump());
+    this.#output = new Output(
+      socket,
+      () => this.#pump(),
+      () => this.#countUnread(),
+    );
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("error", () => undefined);
-    socket.on("close", () => this.#closed());
+    socket.on("close", () => {
+      options.unread.forget(this);
+      this.#closed();
+    });
   }
 
   /** The oldest first. */
@@ -148,6 +163,41 @@ export class Connection implements FrameHandler {
   /** The client does not even read its socket. */
   get isStuck(): boolean {
     return this.#output.blocked;
+  }
+
+  // What the budget of unread bytes asks, of the connection by itself.
+
+  get connection(): this {
+    return this;
+  }
+
+  /** False where the client has read all of it since it was last counted. */
+  get isConnectionStuck(): boolean {
+    return this.socket.writableLength > 0;
+  }
+
+  /** Later: whoever sends right now is in the midst of something. */
+  abort(): void {
+    if (!this.isConnectionStuck || this.isGivenUp) return;
+    this.isGivenUp = true;
+    setImmediate(() => this.destroy());
+  }
+
+  /** Cuts it, as its client does not read. */
+  giveUp(): void {
+    this.isGivenUp = true;
+    this.destroy();
+  }
+
+  /** That the socket takes something shows that the client reads, also where it was given more meanwhile. */
+  #countUnread(): void {
+    if (this.isGivenUp || this.socket.destroyed) return;
+    const { unread } = this.#options;
+    const { taken } = this.#output;
+    const more = this.#output.unread - this.unreadBytes;
+    if (taken > this.#passedOn && this.unreadBytes > 0) unread.taken(this, Math.max(0, -more));
+    this.#passedOn = taken;
+    if (more > 0) unread.hold(this, more);
   }
 
   // What streams send.
@@ -259,6 +309,7 @@ export class Connection implements FrameHandler {
     }
     if (this.#isLeaving && this.#lastAccepted === MAX_WINDOW && now - this.#leftAt > LAST_CALL_MS) this.#lastCall();
     this.#watchReading(now);
+    if (this.unreadBytes > 0) this.#countUnread();
   }
 
   /**
@@ -268,7 +319,7 @@ export class Connection implements FrameHandler {
   #watchReading(now: number): void {
     const { writableLength } = this.socket;
     if (writableLength === 0 && this.#taken === Infinity) return;
-    const taken = this.socket.bytesWritten - writableLength;
+    const { taken } = this.#output;
     if (taken > this.#taken && this.pingedAt !== undefined) this.pingedAt = now;
     this.#taken = writableLength > 0 ? taken : Infinity;
   }
@@ -308,7 +359,7 @@ export class Connection implements FrameHandler {
     }
     this.#reader.read(chunk, at);
     if (this.#readOver.length > 0) this.#endRead();
-    if (this.#output.backlog > MAX_BACKLOG_BYTES) this.destroy();
+    if (this.#output.backlog > MAX_BACKLOG_BYTES) this.giveUp();
   }
 
   #endRead(): void {

@@ -20,6 +20,8 @@ const ARENA_BYTES = 64 * 1024;
 const MAX_POOLED = 32;
 /** From this size on a payload is not copied. */
 const LARGE_BYTES = 4 * 1024;
+/** From this size on it is written behind what the socket has not taken; less waits for it, as a write of a few bytes costs many. */
+const LATE_BYTES = ARENA_BYTES / 4;
 /** So much may be gathered in one turn before it is written. */
 const MAX_GATHERED_BYTES = 512 * 1024;
 /**
@@ -39,6 +41,7 @@ function takeArena(): Buffer {
 export class Output {
   readonly #socket: Socket;
   readonly #onReady: () => void;
+  readonly #onBehind: () => void;
   #arena: Buffer | undefined;
   /** Where what is gathered in the arena begins and ends. */
   #start = 0;
@@ -52,15 +55,24 @@ export class Output {
   #ends = 0;
   #scheduled = false;
   #blocked = false;
+  /** Bytes that the socket was given. */
+  #written = 0;
+  /** It had not taken all of them, and whoever wants to know was not told that it now has. */
+  #isBehind = false;
+  /** It tells when it has taken what it was given. */
+  #isAwaited = false;
   #closed = false;
 
-  /** `onReady`: the socket takes more again. */
-  constructor(socket: Socket, onReady: () => void) {
+  /** `onReady`: the socket takes more again. `onBehind`: it has not taken all of what a turn wrote, or takes some of it, or all. */
+  constructor(socket: Socket, onReady: () => void, onBehind: () => void) {
     this.#socket = socket;
     this.#onReady = onReady;
+    this.#onBehind = onBehind;
     socket.on("drain", () => {
       this.#blocked = false;
-      if (!this.#closed) this.#onReady();
+      if (this.#closed) return;
+      if (this.#isBehind) this.#tellBehind();
+      this.#onReady();
     });
   }
 
@@ -72,6 +84,17 @@ export class Output {
   /** Bytes that the socket has not taken. */
   get backlog(): number {
     return this.#socket.writableLength + this.#gathered;
+  }
+
+  /** Bytes so far that it has taken. */
+  get taken(): number {
+    return this.#written - this.#socket.writableLength;
+  }
+
+  /** What it costs that the socket has not taken all: it may keep an arena for the end of it, and another one is filled. */
+  get unread(): number {
+    if (this.#socket.writableLength === 0) return 0;
+    return this.backlog + (this.#gathered > 0 ? 2 : 1) * ARENA_BYTES;
   }
 
   /** A frame whose payload is there already. */
@@ -165,23 +188,32 @@ export class Output {
     if (this.#gathered === 0 || this.#closed) return;
     const bytes = this.#gathered;
     this.#gathered = 0;
+    this.#written += bytes;
     const socket = this.#socket;
     const arena = this.#arena;
     this.#retire();
     // The socket keeps what it cannot pass on: a few bytes for a client that does not read are not to keep an arena.
-    const isCopied = socket.writableLength > 0 && bytes < ARENA_BYTES / 4;
-    if (isCopied) this.#chunks = [Buffer.concat(this.#chunks, bytes)];
+    const isLate = socket.writableLength > 0;
+    const isCopied = isLate && bytes < ARENA_BYTES / 2;
+    if (isCopied) this.#chunks = [joined(this.#chunks, bytes)];
+    const onTaken = isLate && !this.#isAwaited ? this.#onTaken : undefined;
+    if (isLate) this.#isAwaited = true;
     if (this.#chunks.length === 1) {
-      socket.write(this.#chunks[0]!);
+      socket.write(this.#chunks[0]!, onTaken);
     } else {
+      const last = this.#chunks.pop()!;
       socket.cork();
       for (const chunk of this.#chunks) socket.write(chunk);
+      socket.write(last, onTaken);
       socket.uncork();
     }
     this.#chunks = [];
     this.#arena = undefined;
     const hasTaken = socket.writableLength === 0;
-    if (!hasTaken) this.#blocked = socket.writableNeedDrain;
+    if (!hasTaken) {
+      this.#blocked = socket.writableNeedDrain;
+      this.#isBehind = true;
+    }
     // What was copied, or the kernel has taken at once, nobody looks at any more.
     if ((hasTaken || isCopied) && arena !== undefined && pool.length < MAX_POOLED) pool.push(arena);
   }
@@ -240,8 +272,35 @@ export class Output {
 
   #schedule(): void {
     this.#scheduled = true;
-    setImmediate(() => this.flush());
+    setImmediate(() => this.#endTurn());
   }
+
+  /** Little waits until the socket has taken what it was given: in many small writes it would cost far more than its bytes. */
+  #endTurn(): void {
+    if (this.#isAwaited && this.#gathered < LATE_BYTES) this.#scheduled = false;
+    else this.flush();
+    if (this.#isBehind) this.#tellBehind();
+  }
+
+  #onTaken = (error?: Error | null): void => {
+    this.#isAwaited = false;
+    if (this.#closed || error instanceof Error) return;
+    this.flush();
+    if (this.#isBehind) this.#tellBehind();
+  };
+
+  #tellBehind(): void {
+    this.#isBehind = this.#socket.writableLength > 0;
+    this.#onBehind();
+  }
+}
+
+/** In memory of its own: a part of the pool would keep all of it, for as long as the client does not read. */
+function joined(chunks: readonly Buffer[], bytes: number): Buffer {
+  const all = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  for (const chunk of chunks) at += chunk.copy(all, at);
+  return all;
 }
 
 /** How many bytes go before a message. */

@@ -140,6 +140,7 @@ export class NativeEngine implements Engine {
     const connection = new Connection(socket, certificate, {
       maxConcurrentStreams: this.#options.maxConcurrentStreams,
       maxHeaderBytes: this.#options.maxMetadataBytes,
+      unread: this.#unread,
       newStream: (on, id, sendWindow) => new Call(on, id, sendWindow, this.#services, share),
       onClosed: (closed) => {
         this.#requests.close(share);

@@ -55,9 +55,11 @@ class Sink extends Writable {
   }
 }
 
-function open(onReady = (): void => undefined): { sink: Sink; output: Output } {
+const nothing = (): void => undefined;
+
+function open(onReady = nothing, onBehind = nothing): { sink: Sink; output: Output } {
   const sink = new Sink({ highWaterMark: 64 * 1024 });
-  return { sink, output: new Output(sink as unknown as Socket, onReady) };
+  return { sink, output: new Output(sink as unknown as Socket, onReady, onBehind) };
 }
 
 async function turn(): Promise<void> {
@@ -262,6 +264,54 @@ describe("a far end that takes nothing", () => {
     expect(sink.writableLength).toBe(17 + 20 * 10);
   });
 
+  test("is told of each turn, until it has taken all, and costs buffers beside the bytes", async () => {
+    const unread: number[] = [];
+    const { sink, output } = open(nothing, () => void unread.push(output.unread));
+    output.frame(6, 0, 0, Buffer.alloc(8));
+    await turn();
+    expect(unread).toEqual([]);
+    sink.isShut = true;
+    for (let n = 0; n < 3; n++) {
+      output.frame(6, 0, 0, Buffer.alloc(8));
+      await turn();
+    }
+    expect(output.taken).toBe(17);
+    sink.open();
+    await turn();
+    await turn();
+    expect(output.taken).toBe(4 * 17);
+    // The third one waits here.
+    expect(unread.slice(0, 3)).toEqual([17 + 65_536, 2 * 17 + 65_536, 3 * 17 + 2 * 65_536]);
+    expect(unread.at(-1)).toBe(0);
+    const told = unread.length;
+    output.frame(6, 0, 0, Buffer.alloc(8));
+    await turn();
+    expect(unread.length).toBe(told);
+  });
+
+  test("gets what many turns bring in a few writes", async () => {
+    const { sink, output } = open();
+    sink.isShut = true;
+    const turns = 5000;
+    for (let n = 0; n < turns; n++) {
+      output.frame(6, 0, 0, Buffer.alloc(8));
+      await turn();
+    }
+    expect(output.backlog).toBe(turns * 17);
+    let writes = 0;
+    const { write } = sink;
+    sink.write = ((...all: Parameters<typeof write>) => ((writes += 1), write.apply(sink, all))) as typeof write;
+    const { bufferedRequestCount } = (sink as unknown as { _writableState: { bufferedRequestCount: number } })
+      ._writableState;
+    // One of a few bytes, and then such of 16 KiB.
+    expect(bufferedRequestCount).toBe(1 + Math.floor((turns * 17) / 16_384));
+    sink.open();
+    await turn();
+    await turn();
+    expect(sink.frames.length).toBe(turns);
+    expect(writes).toBe(1);
+  });
+
   test("keeps small writes at their size", async () => {
     const { sink, output } = open();
     sink.isShut = true;
@@ -281,7 +331,7 @@ test("large payloads are not copied", async () => {
   const seen: Buffer[] = [];
   const stream = new PassThrough();
   stream.write = ((chunk: Buffer) => seen.push(chunk) > 0) as typeof stream.write;
-  const output = new Output(stream as unknown as Socket, () => undefined);
+  const output = new Output(stream as unknown as Socket, nothing, nothing);
   const payload = Buffer.alloc(16_384);
   output.part(1, Framing.none, payload, 0, payload.length);
   await turn();
