@@ -6,6 +6,7 @@ import type { GetListener, MessageQuery, StoredMessage } from "../nats/get.ts";
 import { type StoredEvent, readStoredEvent } from "./event.ts";
 import type { EventReader } from "./event-reader.ts";
 import { isHidden } from "./hidden.ts";
+import type { Reading } from "./reading.ts";
 
 /** Which event of a stream. */
 export type EventQuery =
@@ -20,10 +21,10 @@ export interface EventGetListener {
 
 /** Reads single events. */
 export class EventGetter {
-  readonly #current: CurrentReader;
-  readonly #reader: EventReader;
+  readonly #current: Pick<CurrentReader, "get">;
+  readonly #reader: Pick<EventReader, "read">;
 
-  constructor(current: CurrentReader, reader: EventReader) {
+  constructor(current: Pick<CurrentReader, "get">, reader: Pick<EventReader, "read">) {
     this.#current = current;
     this.#reader = reader;
   }
@@ -43,7 +44,7 @@ export class EventGetter {
     }
   }
 
-  /** The last message of a subject is none that is shown: finds the last one that is. */
+  /** The last message of a subject is none that is shown: finds the last one that is, while there is time. */
   #lastShown(
     stream: string,
     subject: string,
@@ -52,8 +53,14 @@ export class EventGetter {
     missing: () => void,
   ): void {
     let found: StoredEvent | undefined;
+    let reading: Reading | undefined;
+    let isOver = false;
     const spec = { stream, subjects: [subject], from: undefined, limit: 1n, follow: false, backward: true };
     const end = (error: WindshiftError | undefined): void => {
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(timer);
+      reading?.close();
       if (error !== undefined) listener.onFailed(error);
       else if (found === undefined) missing();
       else listener.onEvent(found);
@@ -65,10 +72,18 @@ export class EventGetter {
       onCaughtUp: () => undefined,
       onEnded: end,
     };
-    this.#reader.read(spec, gatherer, { deadlineMs }).catch(end);
+    // While NATS is away it would wait for that, whatever has become of the call.
+    const timer = setTimeout(() => end(late(stream)), Math.min(deadlineMs - Date.now(), MAX_TIMER_MS));
+    this.#reader.read(spec, gatherer, { deadlineMs, isLeft: () => isOver }).then((begun) => {
+      reading = begun;
+      if (isOver) begun.close();
+    }, end);
   }
 }
 
+/** Node takes no longer time than this. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const RETRY_AFTER_MS = 500;
 const MAX_ID = BigInt(Number.MAX_SAFE_INTEGER);
 
 class EventGet implements GetListener {
@@ -101,6 +116,11 @@ function toMessageQuery(query: EventQuery): MessageQuery {
   }
   if (query.id === 0n) throw fieldError("INVALID_VALUE", "id", "0 is no id: they begin at 1");
   return { seq: Number(query.id) };
+}
+
+function late(stream: string): WindshiftError {
+  const text = `the deadline passed while stream ${quote(stream)} was looked through`;
+  return new WindshiftError("DEADLINE_EXCEEDED", text, { metadata: { stream }, retryAfterMs: RETRY_AFTER_MS });
 }
 
 function notFound(stream: string, query: EventQuery): WindshiftError {
