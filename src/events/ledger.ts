@@ -28,7 +28,7 @@ export interface HeldEvent {
   expiresAt: number;
   /** An ack or reject is under way: it decides, not the clock, and there is no second one. */
   isSettling: boolean;
-  /** Pings under way; they hold the clock too, and an ack may overtake them. */
+  /** Pings under way, which an ack may overtake. They do not hold the clock: JetStream may never hear of them. */
   pings: number;
   /** For the caller: what goes with the event until it is settled. */
   readonly tag: unknown;
@@ -73,7 +73,7 @@ export class Ledger implements Disposable {
   find(id: number, now: number): HeldEvent | undefined {
     const event = this.#held.get(id);
     if (event === undefined || event.isSettling) return undefined;
-    if (event.expiresAt > now || event.pings > 0) return event;
+    if (event.expiresAt > now) return event;
     this.#expire(event);
     return undefined;
   }
@@ -95,20 +95,21 @@ export class Ledger implements Disposable {
     return held;
   }
 
-  /** Still held, until `expiresAt`. */
-  keep(event: HeldEvent, expiresAt: number): void {
-    if (this.#held.get(event.id) !== event || event.isSettling) return;
-    if (expiresAt <= performance.now() && event.pings === 0) {
-      this.#expire(event);
-      return;
-    }
-    event.expiresAt = expiresAt;
-    if (expiresAt < this.#wakesAt) this.#wakeAt(expiresAt);
+  /** Not settled after all: held for the rest of its time. */
+  keep(event: HeldEvent): void {
+    if (event.isSettling || this.#held.get(event.id) !== event) return;
+    if (event.expiresAt <= performance.now()) this.#expire(event);
   }
 
-  /** One that is being settled is held until `expiresAt` should that fail, unless it was let go of. */
-  extend(event: HeldEvent, expiresAt: number): void {
-    if (event.expiresAt > 0) event.expiresAt = Math.max(event.expiresAt, expiresAt);
+  /**
+   * JetStream has begun its time anew: it is held until `expiresAt`. False where its time had run out before we knew, as
+   * somebody else may have it by now.
+   */
+  prolong(event: HeldEvent, expiresAt: number): boolean {
+    if (event.expiresAt <= performance.now() || this.#held.get(event.id) !== event) return false;
+    // What overtakes does not take away.
+    event.expiresAt = Math.max(event.expiresAt, expiresAt);
+    return true;
   }
 
   /** Lets go of everything that is not being settled, and returns it. */
@@ -120,7 +121,7 @@ export class Ledger implements Disposable {
 
   /** Like `release`; and what is being settled is held no longer than until its answer comes. */
   abandon(): HeldEvent[] {
-    for (const event of this.#held.values()) if (isBusy(event)) event.expiresAt = 0;
+    for (const event of this.#held.values()) if (event.isSettling) event.expiresAt = 0;
     return this.release();
   }
 
@@ -148,7 +149,7 @@ export class Ledger implements Disposable {
     this.#wakesAt = Infinity;
     for (const event of this.#held.values()) {
       if (event.expiresAt > now) next = Math.min(next, event.expiresAt);
-      else if (!isBusy(event)) this.#expire(event);
+      else if (!event.isSettling) this.#expire(event);
       // One that is being settled is looked at again until its answer comes.
       else next = Math.min(next, now + BUSY_LOOK_MS);
     }
@@ -159,7 +160,3 @@ export class Ledger implements Disposable {
 const BUSY_LOOK_MS = 50;
 /** Node's timers do not go further; the next look arms it again. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-function isBusy(event: HeldEvent): boolean {
-  return event.isSettling || event.pings > 0;
-}

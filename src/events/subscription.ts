@@ -346,7 +346,7 @@ export class Subscription implements OpenSubscription {
   async #storeHeld(batch: SettlementBatch, event: HeldEvent, policy: DeliveryPolicy): Promise<void> {
     const cause = batch.kind === "terminate" ? "rejected" : "attempts";
     const how = { policy, cause, attempts: event.attempt, reason: batch.reason } as const;
-    const hold = (expiresAt: number): void => this.#ledger.extend(event, expiresAt);
+    const hold = (expiresAt: number): void => void this.#ledger.prolong(event, expiresAt);
     const isStored = await this.#storeLetter(event, event, how, hold);
     if (isStored && this.#pull.isVerified) batch.send(this.#lane, event, TERM, "given_up", performance.now());
     else this.failed(batch, event);
@@ -436,13 +436,12 @@ export class Subscription implements OpenSubscription {
   /** @internal */
   confirmed(batch: SettlementBatch, event: HeldEvent, effect: Effect, sentAt: number): void {
     const { kind } = batch;
-    this.#metrics.settlements(kind, "confirmed").add(1);
-    batch.ids = withId(batch.ids, event.id);
     if (effect === "kept") {
-      event.pings -= 1;
-      this.#ledger.keep(event, sentAt + this.#holdTimeMs(event.attempt));
+      this.#pinged(batch, event, sentAt);
       return;
     }
+    this.#metrics.settlements(kind, "confirmed").add(1);
+    batch.ids = withId(batch.ids, event.id);
     if (effect === "again") this.#failures.rejected(event, batch.reason, this.#policy.current !== undefined);
     else if (effect === "dropped") {
       this.#failures.dropped(event, kind === "terminate" ? "rejected" : "attempts", batch.reason);
@@ -453,6 +452,14 @@ export class Subscription implements OpenSubscription {
     this.#pull.grant(1, released.bytes);
   }
 
+  #pinged(batch: SettlementBatch, event: HeldEvent, sentAt: number): void {
+    event.pings -= 1;
+    const isHeld = this.#ledger.prolong(event, sentAt + this.#holdTimeMs(event.attempt));
+    this.#metrics.settlements("ping", isHeld ? "confirmed" : "invalid").add(1);
+    if (isHeld) batch.ids = withId(batch.ids, event.id);
+    else batch.invalidIds = withId(batch.invalidIds, event.id);
+  }
+
   /** @internal */
   failed(batch: SettlementBatch, event: HeldEvent): void {
     const { kind } = batch;
@@ -461,7 +468,7 @@ export class Subscription implements OpenSubscription {
     if (kind === "ping") event.pings -= 1;
     else event.isSettling = false;
     if (this.#closing === undefined) {
-      this.#ledger.keep(event, event.expiresAt);
+      this.#ledger.keep(event);
     } else if (kind !== "ping" && this.#ledger.settled(event, false) !== undefined) {
       if (event.expiresAt > performance.now()) this.#handBack(event.ackSubject);
       this.#released(event, "handed_back");

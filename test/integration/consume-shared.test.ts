@@ -1,7 +1,8 @@
 /** Several subscriptions that share one durable consumer, on one server and on two. */
 import { expect } from "vitest";
 import type { Client } from "../support/client.ts";
-import { type Source, Worker, consumerState, createSource, publishMany } from "../support/consuming.ts";
+import { Link } from "../chaos/proxy.ts";
+import { type Source, Worker, confirmed, consumerState, createSource, publishMany } from "../support/consuming.ts";
 import { test } from "../support/fixtures.ts";
 import { startWindshift } from "../support/windshift.ts";
 
@@ -99,6 +100,28 @@ test("clients that come and go while others work lose no event", async ({ nats, 
   await expect.poll(() => new Set(workers.flatMap((worker) => [...worker.acked])).size).toBe(EVENTS);
   expect(deliveredTo(workers)).toHaveLength(EVENTS);
   await cancelAll(workers);
+});
+
+test("a ping that is held up on its way leaves the event to whoever has it then", async ({ nats, client, jsm }) => {
+  const source = await createSource(client, { events: 1, processingTimeoutMs: 3_000 });
+  await using link = await Link.open("to NATS", () => nats.port);
+  await using server = await startWindshift(`nats://127.0.0.1:${link.port}`, { NATS_REQUEST_TIMEOUT: "60s" });
+  const late = await server.client.subscribe(source.stream, source.consumer, 1n);
+  const { id } = await late.event();
+  const other = await client.subscribe(source.stream, source.consumer);
+  link.blackHole("up");
+  const value = { ids: [id] };
+  late.send({ case: "ping", value });
+  expect((await other.event()).id).toBe(id);
+  late.send({ case: "ack", value });
+  expect(await late.confirmation()).toEqual(confirmed({ invalidIds: [id] }));
+  link.heal();
+  // JetStream has answered it: it does not look whose event it is.
+  expect(await late.confirmation()).toEqual(confirmed({ invalidIds: [id] }));
+  expect(late.received.at(-1)?.response.case).toBe("pingConfirmation");
+  expect(await consumerState(jsm, source)).toMatchObject({ held: 1 });
+  await late.cancel();
+  await other.cancel();
 });
 
 test("a server that stops hands its events to the other at once", async ({ nats, client, jsm }) => {

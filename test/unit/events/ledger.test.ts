@@ -56,11 +56,11 @@ describe("what may be settled", () => {
     expect({ expired, size: events.size }).toEqual({ expired: [event], size: 0 });
   });
 
-  test("one whose time ran out while a ping is under way", () => {
+  test("not one whose time ran out while a ping is under way", () => {
     const events = ledger();
     const event = held(1, FAR, { pings: 1 });
     events.add(event);
-    expect(events.find(1, event.expiresAt)).toBe(event);
+    expect(events.find(1, event.expiresAt)).toBeUndefined();
   });
 });
 
@@ -108,17 +108,25 @@ describe("a pinged event", () => {
     const event = held(1);
     events.add(event);
     const later = event.expiresAt + FAR;
-    events.keep(event, later);
+    expect(events.prolong(event, later)).toBe(true);
     expect(events.find(1, later - 1)).toBe(event);
   });
 
-  test("whose new time is over as well is expired", () => {
-    const expired: number[] = [];
-    const events = ledger(({ id }) => expired.push(id));
+  test("keeps the time that a later ping has given it", () => {
+    const events = ledger();
     const event = held(1);
     events.add(event);
-    events.keep(event, performance.now() - 1);
-    expect(expired).toEqual([1]);
+    const { expiresAt } = event;
+    expect(events.prolong(event, expiresAt - 1)).toBe(true);
+    expect(event.expiresAt).toBe(expiresAt);
+  });
+
+  test.for([[{}], [{ isSettling: true }]])("whose time was over before gets no other, %o", ([rest]) => {
+    const events = ledger();
+    const event = held(1, 0, rest);
+    events.add(event);
+    expect(events.prolong(event, performance.now() + FAR)).toBe(false);
+    expect(event.expiresAt).toBeLessThanOrEqual(performance.now());
   });
 
   test("that another delivery has replaced changes nothing", () => {
@@ -126,16 +134,53 @@ describe("a pinged event", () => {
     const [first, second] = [held(1), held(1)];
     events.add(first);
     events.add(second);
-    events.keep(first, performance.now() - 1);
-    expect(events.find(1, performance.now())).toBe(second);
+    const { expiresAt } = second;
+    expect(events.prolong(first, expiresAt + FAR)).toBe(false);
+    expect(second.expiresAt).toBe(expiresAt);
   });
 
-  test("that is being settled is left to that", () => {
+  test("that is settled is not held", () => {
     const events = ledger();
-    const event = held(1, FAR, { isSettling: true });
+    const event = held(1);
     events.add(event);
-    events.keep(event, performance.now() - 1);
+    events.settled(event, true);
+    expect(events.prolong(event, event.expiresAt + FAR)).toBe(false);
+  });
+});
+
+describe("an event that was settled in vain", () => {
+  test("is held as before", () => {
+    const events = ledger();
+    const event = held(1);
+    events.add(event);
+    events.keep(event);
+    expect(events.find(1, performance.now())).toBe(event);
+  });
+
+  test("is expired where its time ran out meanwhile", () => {
+    const expired: number[] = [];
+    const events = ledger(({ id }) => expired.push(id));
+    const event = held(1, 0);
+    events.add(event);
+    events.keep(event);
+    expect(expired).toEqual([1]);
+  });
+
+  test("is left to what settles it again", () => {
+    const events = ledger();
+    const event = held(1, 0, { isSettling: true });
+    events.add(event);
+    events.keep(event);
     expect(events.size).toBe(1);
+  });
+
+  test("leaves a later delivery of it alone", () => {
+    const events = ledger();
+    const [first, second] = [held(1, 0), held(1)];
+    events.add(first);
+    events.add(second);
+    events.keep(first);
+    expect(events.find(1, performance.now())).toBe(second);
   });
 });
 
@@ -156,10 +201,18 @@ describe("time", () => {
   test("does not end what is being settled, nor stops at it", async () => {
     const { promise, resolve } = Promise.withResolvers<HeldEvent>();
     const events = ledger(resolve);
-    const [settling, pinged, idle] = [held(1, 0, { isSettling: true }), held(2, 0, { pings: 1 }), held(3, 1)];
-    for (const event of [settling, pinged, idle]) events.add(event);
+    const [settling, idle] = [held(1, 0, { isSettling: true }), held(2, 1)];
+    for (const event of [settling, idle]) events.add(event);
     expect(await promise).toBe(idle);
-    expect(events.size).toBe(2);
+    expect(events.size).toBe(1);
+  });
+
+  test("ends what is pinged in vain", async () => {
+    const { promise, resolve } = Promise.withResolvers<HeldEvent>();
+    const events = ledger(resolve);
+    const event = held(1, 1, { pings: 1 });
+    events.add(event);
+    expect(await promise).toBe(event);
   });
 
   test("ends what has been settled in vain", async () => {
