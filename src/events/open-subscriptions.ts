@@ -21,7 +21,7 @@ export interface OpenSubscription {
   readonly isOpen: boolean;
   /** The event, if an ack or reject of it is under way. */
   settling(id: number): HeldEvent | undefined;
-  /** Ends it; nothing that it holds is settled or handed back any more. */
+  /** Ends it, closed by half or not: nothing that came to it is settled or handed back any more. */
   abort(error: WindshiftError): void;
 }
 
@@ -103,7 +103,8 @@ export class OpenSubscriptions {
     this.#instance = instance;
     peers.serve(SUBSCRIPTIONS, (body) => {
       if (!isQuestion(body)) return undefined;
-      const subscriptions = this.#of(body).slice(0, MAX_REPORTED);
+      const open = this.#of(body).filter(({ isOpen }) => isOpen);
+      const subscriptions = open.slice(0, MAX_REPORTED);
       return {
         server: instance,
         subscriptions: subscriptions.map(({ client, openedMs, window, held }) => ({ client, openedMs, window, held })),
@@ -192,7 +193,7 @@ export class OpenSubscriptions {
     if (this.#ownResets.has(keyOf({ stream, consumer }))) throw resetError(stream, consumer);
   }
 
-  /** Returns how many subscriptions ended. */
+  /** Returns how many subscriptions ended; those that were being closed are let go of, too. */
   #noteReset(notice: ResetNotice): number {
     const now = performance.now();
     for (const [key, { until }] of this.#resets) if (until <= now) this.#resets.delete(key);
@@ -200,13 +201,14 @@ export class OpenSubscriptions {
     const key = `${keyOf(notice)} ${server}`;
     if (notice.isOver) this.#resets.delete(key);
     else if (this.#resets.size < MAX_RESETS) this.#resets.set(key, { stream, consumer, until: now + MAX_RESET_MS });
-    const open = this.#of(notice);
-    for (const subscription of open) subscription.abort(resetError(notice.stream, notice.consumer));
-    return open.length;
+    const subscriptions = this.#of(notice);
+    const { length } = subscriptions.filter(({ isOpen }) => isOpen);
+    for (const subscription of subscriptions) subscription.abort(resetError(stream, consumer));
+    return length;
   }
 
   #of({ stream, consumer }: Question): OpenSubscription[] {
-    return [...this.#open].filter((each) => each.isOpen && each.stream === stream && each.consumer === consumer);
+    return [...this.#open].filter((each) => each.stream === stream && each.consumer === consumer);
   }
 }
 

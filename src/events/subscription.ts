@@ -6,8 +6,9 @@
  * A settlement (ack, reject, ping) is a request to JetStream: it counts as done when JetStream answered (`settlement-lane.ts`),
  * and the event stays held until then. Measured by `npm run bench -- consume`.
  *
- * Open → `close` (the client left, the server drains) or `onEnded` (the consumer is gone). What was held is handed back
- * for immediate redelivery elsewhere.
+ * Open → `close` (the client left, the server drains): what was held is handed back for immediate redelivery elsewhere.
+ * Or → `onEnded` (the consumer is gone, or begins anew): then nothing that came is settled or handed back any more, as
+ * JetStream would take it for what it delivers now. It looks after its consumer until the last settlement has its answer.
  */
 import { Buffer } from "node:buffer";
 import { performance } from "node:perf_hooks";
@@ -162,7 +163,9 @@ export class Subscription implements OpenSubscription {
   /** As `WS-Replay-Consumer` names it. */
   readonly #name: string;
   /** Events that are given up without being shown to the client; each takes its place in the window until it is settled. */
-  readonly #unseen = new Set<number>();
+  readonly #unseen = new Map<number, Promise<void>>();
+  /** Another number when all that came was let go of. */
+  #generation = 0;
   #settling = 0;
   #settled: PromiseWithResolvers<void> | undefined;
   #onEmpty: (() => void) | undefined;
@@ -231,7 +234,8 @@ export class Subscription implements OpenSubscription {
       {
         stream,
         consumer,
-        created: config.durable_name === undefined || !hasLeader(info) ? undefined : info.created,
+        created: hasLeader(info) ? info.created : undefined,
+        isEphemeral: config.durable_name === undefined,
         seenAt: info.ts,
         resetMark: resetMark(config),
         group: groupOf(info.cluster),
@@ -346,9 +350,10 @@ export class Subscription implements OpenSubscription {
   async #storeHeld(batch: SettlementBatch, event: HeldEvent, policy: DeliveryPolicy): Promise<void> {
     const cause = batch.kind === "terminate" ? "rejected" : "attempts";
     const how = { policy, cause, attempts: event.attempt, reason: batch.reason } as const;
+    const generation = this.#generation;
     const hold = (expiresAt: number): void => void this.#ledger.prolong(event, expiresAt);
     const isStored = await this.#storeLetter(event, event, how, hold);
-    if (isStored && this.#pull.isVerified) batch.send(this.#lane, event, TERM, "given_up", performance.now());
+    if (isStored && this.#isOurs(generation)) batch.send(this.#lane, event, TERM, "given_up", performance.now());
     else this.failed(batch, event);
     batch.sealed();
   }
@@ -364,8 +369,9 @@ export class Subscription implements OpenSubscription {
     hold: (expiresAt: number) => void,
   ): Promise<boolean> {
     const holdTime = this.#holdTimeMs(attempt);
+    const generation = this.#generation;
     const ping = (): void => {
-      if (!this.#pull.isVerified) return;
+      if (!this.#isOurs(generation)) return;
       const expiresAt = performance.now() + holdTime;
       this.#connection.request(ackSubject, "", PING, this.#connection.options.requestTimeoutMs, {
         onReply: (reply) => {
@@ -384,13 +390,10 @@ export class Subscription implements OpenSubscription {
   /** Nothing more is delivered, and what is on its way is handed back. What is held can still be settled. */
   stop(): void {
     this.#reporter?.[Symbol.dispose]();
-    this.#stopped ??= this.#pull.close();
+    this.#stopped ??= this.#pull.stop();
   }
 
-  /** Ends it for `error`: nothing that it holds is settled or handed back, as it may have been delivered elsewhere. */
   abort(error: WindshiftError): void {
-    this.stop();
-    this.#letGo();
     this.#onGone(error);
   }
 
@@ -419,7 +422,6 @@ export class Subscription implements OpenSubscription {
 
   async #close(): Promise<void> {
     this.#metrics.subscriptions.add(-1);
-    for (const unwatch of this.#unwatch) unwatch();
     this.#policy[Symbol.dispose]();
     // Its unsubscribe goes out first: what is handed back must not come here again.
     this.stop();
@@ -429,8 +431,15 @@ export class Subscription implements OpenSubscription {
       this.#released(event, "handed_back");
     }
     await Promise.all([this.#stopped, this.settled()]);
-    this.#open.delete(this);
     this.#ledger[Symbol.dispose]();
+    // Nobody waits for those that no client sees.
+    void Promise.all(this.#unseen.values()).then(() => this.#end());
+  }
+
+  #end(): void {
+    this.#pull.close();
+    for (const unwatch of this.#unwatch) unwatch();
+    this.#open.delete(this);
   }
 
   /** @internal */
@@ -503,7 +512,7 @@ export class Subscription implements OpenSubscription {
     // Its attempts ran out with the delivery before.
     if (policy !== undefined && policy.maxAttempts > 0 && event.attempt > policy.maxAttempts) {
       this.#reporter?.delivered(waitingBehind(event.ackSubject));
-      void this.#giveUpUnseen(event, policy, message.headers);
+      this.#giveUpUnseen(event, policy, message.headers);
       return;
     }
     this.#metrics.deliveries.add(1);
@@ -533,19 +542,24 @@ export class Subscription implements OpenSubscription {
    * An event whose attempts have run out is settled without its client. Until then it takes its place in the window, which
    * bounds how many there are. One whose letter cannot be stored goes back to JetStream for a while and makes room.
    */
-  async #giveUpUnseen(event: DeliveredEvent, policy: DeliveryPolicy, headers: Buffer | undefined): Promise<void> {
-    const { id, subject, payload, ackSubject, bytes } = event;
+  #giveUpUnseen(event: DeliveredEvent, policy: DeliveryPolicy, headers: Buffer | undefined): void {
+    const { id, bytes } = event;
     // That one settles this one too: JetStream knows them by their id.
     if (this.#unseen.has(id)) {
       this.#pull.grant(1, bytes);
       return;
     }
-    this.#unseen.add(id);
-    if (await this.#isSettledBefore(id)) {
-      this.#unseen.delete(id);
+    const done = this.#settleUnseen(event, policy, headers).then(() => {
+      if (this.#unseen.get(id) === done) this.#unseen.delete(id);
       this.#pull.grant(1, bytes);
-      return;
-    }
+    });
+    this.#unseen.set(id, done);
+  }
+
+  async #settleUnseen(event: DeliveredEvent, policy: DeliveryPolicy, headers: Buffer | undefined): Promise<void> {
+    const { id, subject, payload, ackSubject } = event;
+    const generation = this.#generation;
+    if ((await this.#isSettledBefore(id)) || generation !== this.#generation) return;
     const attempts = this.#seenAttempts(event, policy);
     const failed = { id, subject, attempt: attempts, ackSubject, traceParent: event.headers.traceParent };
     const isDropped = policy.deadLetterStream === undefined;
@@ -553,12 +567,9 @@ export class Subscription implements OpenSubscription {
     const how = { policy, cause: "attempts", attempts, content } as const;
     const isSettled = isDropped || (await this.#storeLetter(failed, event, how, () => undefined));
     if (!isSettled) this.#failures.retried(failed);
-    if (this.#pull.isVerified) {
-      if (!isSettled) this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - attempts)));
-      else if ((await this.#terminate(ackSubject)) && isDropped) this.#failures.dropped(failed, "attempts", undefined);
-    }
-    this.#unseen.delete(id);
-    this.#pull.grant(1, bytes);
+    if (!this.#isOurs(generation)) return;
+    if (!isSettled) this.#connection.publish(ackSubject, "", nakAfter(letterRetryNs(event.attempt - attempts)));
+    else if ((await this.#terminate(ackSubject)) && isDropped) this.#failures.dropped(failed, "attempts", undefined);
   }
 
   /**
@@ -602,15 +613,23 @@ export class Subscription implements OpenSubscription {
 
   /** Nothing that is held is settled any more, nor handed back: JetStream would take it for another delivery. */
   #letGo(): void {
+    this.#generation += 1;
+    this.#unseen.clear();
     for (const event of this.#ledger.abandon()) {
       this.#released(event, "expired");
       this.#pull.grant(1, event.bytes);
     }
   }
 
+  /** Whether what came in that generation may still be settled: it was not let go of, and its consumer is the same. */
+  #isOurs(generation: number): boolean {
+    return generation === this.#generation && this.#pull.isVerified;
+  }
+
   #onGone(error: WindshiftError): void {
-    if (this.#closing !== undefined) return;
-    this.#listener.onEnded(error);
+    this.#pull.close();
+    this.#letGo();
+    if (this.#closing === undefined) this.#listener.onEnded(error);
   }
 
   #released(event: HeldEvent, result: ReleaseResult): void {
@@ -620,6 +639,7 @@ export class Subscription implements OpenSubscription {
   }
 
   #handBack(ackSubject: string): void {
+    if (!this.#pull.isVerified) return;
     this.#connection.publish(ackSubject, "", this.#nak);
   }
 

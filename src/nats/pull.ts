@@ -15,6 +15,9 @@
  * moment. Heartbeats tell (a request that misses them is given up), and advisories of a new leader tell sooner. A lost
  * connection ends all requests, and new ones use new subjects, so that
  * nothing that an old request may still deliver is taken for an answer to a new one.
+ *
+ * Open → `stop` → `close`, or `close` at once. One that is stopped asks for nothing more, and still looks after its consumer:
+ * what it brought may be settled only while that is the same.
  */
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
@@ -44,11 +47,10 @@ export interface PullHandler {
 export interface PullSource {
   readonly stream: string;
   readonly consumer: string;
-  /**
-   * When the consumer was made: one of the same name that was made later is another. Undefined for an ephemeral one,
-   * which nats-server makes anew when it starts.
-   */
+  /** When the consumer was made: one of the same name that was made later is another. Undefined while nobody knows. */
   readonly created: string | undefined;
+  /** nats-server makes it anew when it starts. */
+  readonly isEphemeral: boolean;
   /** When NATS said all this, on its clock. */
   readonly seenAt: string | undefined;
   /** The mark of its last reset, if there was one. */
@@ -170,17 +172,19 @@ export class Pull implements Watched {
   #sizeLookMs = 0;
   #sizeTimer: NodeJS.Timeout | undefined;
   #paused = false;
+  #stopped = false;
   #closed = false;
   #scheduled = false;
   /** The question whether the consumer is still there, while it is open: asked again and again, answered once. */
   #question: { timer: NodeJS.Timeout | undefined } | undefined;
   /** After an outage: nothing is asked for nor settled before we know that the consumer is still the same. */
-  #isVerified = true;
+  #isVerified: boolean;
   #isReachable = true;
   #epoch = 0;
   /** A leader or a connection was lost, and no request has been heard of since. */
   #isDisturbed = false;
   #created: string | undefined;
+  #group: string | undefined;
   /** When it was last seen to be the same, in milliseconds of NATS' clock. NaN when NATS did not say. */
   #seenAt: number;
   #wasDeleted = false;
@@ -193,6 +197,8 @@ export class Pull implements Watched {
     this.#monitor = monitor;
     this.#source = source;
     this.#created = source.created;
+    this.#group = source.group;
+    this.#isVerified = source.created !== undefined;
     this.#seenAt = Date.parse(source.seenAt ?? "");
     this.#freeBytes = source.window;
     this.#requestBytes = Math.min(FIRST_BYTES, source.maxBytes);
@@ -202,6 +208,7 @@ export class Pull implements Watched {
       onDisconnected: () => this.#disconnected(),
     });
     monitor.add(this);
+    if (!this.#isVerified) this.verify();
   }
 
   /** Messages that may still come without a further grant. */
@@ -209,7 +216,7 @@ export class Pull implements Watched {
     return this.#credit + (this.#slots[0]?.remaining ?? 0) + (this.#slots[1]?.remaining ?? 0);
   }
 
-  /** False from a lost connection until the consumer was seen to be the same as before. */
+  /** False from a lost connection until the consumer was seen to be the same as before, and once this is closed. */
   get isVerified(): boolean {
     return this.#isVerified;
   }
@@ -308,24 +315,22 @@ export class Pull implements Watched {
    * Whether it can be taken for the consumer that it was. An edited one has another time once its nodes were restarted
    * (seen with 2.14.0), so that another time alone proves nothing. On a single node that is the time of the node's start
    * before the edit, earlier than we saw it last: what was made later is another. In a cluster it is that of the edit,
-   * and another group tells, or that a deletion was told.
+   * and another group tells, or that a deletion was told. That is all that there is to tell ephemeral ones, and those of
+   * which we have not seen the time.
    */
   #isSame({ created, ts, cluster }: ConsumerInfo): boolean {
-    const { group } = this.#source;
-    if (
-      this.#created === undefined ||
-      created === this.#created ||
-      (group !== undefined && group === groupOf(cluster)) ||
-      (cluster === undefined && !this.#wasDeleted && Date.parse(created) <= this.#seenAt)
-    ) {
-      this.#wasDeleted = false;
-      this.#seenAt = Date.parse(ts ?? "");
-      return true;
+    const [before, group] = [this.#created, groupOf(cluster)];
+    if (created !== before && (group === undefined || group !== this.#group)) {
+      if (this.#wasDeleted || (group !== undefined && this.#group !== undefined)) return false;
+      if (before !== undefined && !this.#source.isEphemeral) {
+        if (cluster !== undefined) this.#handler.onDoubt();
+        else if (!(Date.parse(created) <= this.#seenAt)) return false;
+      }
     }
-    if (cluster === undefined || this.#wasDeleted) return false;
-    if (group !== undefined && groupOf(cluster) !== undefined) return false;
+    this.#wasDeleted = false;
     this.#created = created;
-    this.#handler.onDoubt();
+    this.#group = group ?? this.#group;
+    this.#seenAt = Date.parse(ts ?? "");
     return true;
   }
 
@@ -354,22 +359,32 @@ export class Pull implements Watched {
   }
 
   /** Ends the requests. What was on its way is handed to `onSurplus` until the promise resolves. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
     this.#monitor.delete(this);
-    clearTimeout(this.#timer);
     clearTimeout(this.#sizeTimer);
-    clearTimeout(this.#question?.timer);
     if (this.#isBusy()) {
       this.#lingering = this.#linger();
       await this.#lingering;
       this.#lingering = undefined;
     } else {
-      this.#end();
+      this.#giveUpAll();
     }
     for (const ackSubject of this.#late.splice(0)) this.#handler.onSurplus(ackSubject);
     await Promise.all(this.#draining);
+  }
+
+  /** Ends it for good. What is on its way is dropped, and nothing that came may be settled any more. */
+  close(): void {
+    this.#stopped = this.#closed = true;
+    this.#isVerified = false;
+    this.#monitor.delete(this);
+    this.#stopListening();
+    clearTimeout(this.#timer);
+    clearTimeout(this.#sizeTimer);
+    clearTimeout(this.#question?.timer);
+    this.#dropAll();
   }
 
   /**
@@ -394,12 +409,11 @@ export class Pull implements Watched {
       if (answeredAt < Infinity && now - heardAt >= quietMs) break;
       await delay(LINGER_LOOK_MS);
     }
-    this.#end();
+    this.#giveUpAll();
     await delay(QUIET_MS);
   }
 
-  #end(): void {
-    this.#stopListening();
+  #giveUpAll(): void {
     for (const slot of this.#slots) if (slot !== undefined) this.#giveUp(slot);
   }
 
@@ -423,7 +437,7 @@ export class Pull implements Watched {
   }
 
   #mayOpen(): boolean {
-    if (this.#credit <= 0 || this.#closed || this.#paused || this.#timer !== undefined) return false;
+    if (this.#credit <= 0 || this.#stopped || this.#paused || this.#timer !== undefined) return false;
     if (!this.#isVerified || !this.#hasRoom()) return false;
     return this.#connection.connected && this.#freeSlot() >= 0;
   }
@@ -508,7 +522,7 @@ export class Pull implements Watched {
       this.#askForMore();
       this.#reclaim(slot);
     }
-    if (this.#closed) {
+    if (this.#stopped) {
       this.#late.push(message.reply);
       return;
     }
@@ -604,6 +618,10 @@ export class Pull implements Watched {
     this.#tooFewBytes = 0;
     this.#isDisturbed = true;
     this.#setReachable(false);
+    this.#dropAll();
+  }
+
+  #dropAll(): void {
     for (const [index, slot] of this.#slots.entries()) {
       if (slot === undefined) continue;
       this.#slots[index] = undefined;
@@ -613,10 +631,8 @@ export class Pull implements Watched {
   }
 
   #connected(): void {
-    if (this.#closed) return;
     this.#backoffMs = 0;
-    this.#isVerified = this.#created === undefined;
-    this.#schedule();
+    this.#isVerified = false;
     this.verify();
   }
 }

@@ -158,12 +158,7 @@ export const MUTANTS = {
   no_repull: {
     what: "a subscription does not pull again after NATS came back",
     file: "nats/pull.ts",
-    edits: [
-      [
-        "    this.#isVerified = this.#created === undefined;\n    this.#schedule();\n    this.verify();",
-        "    this.#closed = true;",
-      ],
-    ],
+    edits: [["    this.#isVerified = false;\n    this.verify();", "    this.#stopped = true;"]],
     fault: "nats_away",
     forMs: 4_000,
     finds: ["resume", "stuck", "lost"],

@@ -1,13 +1,17 @@
 /** `AdminService` on a NATS cluster of three, with two servers. */
+import { setTimeout as delay } from "node:timers/promises";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { connect } from "@nats-io/transport-node";
 import { expect } from "vitest";
 import { AdminClient } from "../support/admin-client.ts";
 import { createSource } from "../support/consuming.ts";
 import { test as base } from "../support/fixtures.ts";
+import { SettlementTap } from "../support/settlement-tap.ts";
 import { type NatsCluster, startNatsCluster } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 const LONG = 180_000;
+const PUBLISH_EVERY_MS = 10;
 const PATIENT = { timeout: 60_000, interval: 100 };
 
 const test = base.extend<{ $file: { cluster: NatsCluster; server: Windshift; other: Windshift } }>({
@@ -73,6 +77,37 @@ test(
       ]);
       await again.cancel();
     }
+  },
+);
+
+test(
+  "a reset ends what its client has left already: nothing is handed back over it",
+  { timeout: LONG },
+  async ({ cluster, server }) => {
+    const source = await createSource(server.client, { replicas: 3, events: 5 });
+    const { stream, consumer: id, subject } = source;
+    const natsClient = await connect({ servers: cluster.urls[0]! });
+    using tap = await SettlementTap.open(natsClient, source);
+    const old = await server.client.subscribe(stream, id, 1_000n);
+    await old.take(5);
+    // Its end waits for what is on its way, for as long as more and more comes.
+    let isOver = false;
+    const publishing = (async () => {
+      while (!isOver) {
+        await server.client.publish(subject);
+        await delay(PUBLISH_EVERY_MS);
+      }
+    })();
+    const ended = old.finish();
+    await new AdminClient(server.client).resetConsumer({ stream, id, to: { pointer: { case: "start", value: true } } });
+    await natsClient.flush();
+    const before = tap.told.length;
+    await ended;
+    isOver = true;
+    await publishing;
+    await natsClient.flush();
+    expect(tap.told.slice(before)).toEqual([]);
+    await natsClient.close();
   },
 );
 

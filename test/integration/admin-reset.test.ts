@@ -3,11 +3,14 @@ import { AckPolicy, DeliverPolicy, type JetStreamManager, jetstreamManager } fro
 import { connect } from "@nats-io/transport-node";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect } from "vitest";
+import { Link } from "../chaos/proxy.ts";
 import { AdminClient } from "../support/admin-client.ts";
 import { type CallError, failure } from "../support/client.ts";
 import { type Source, createSource, duration, publishMany } from "../support/consuming.ts";
+import { createFailing, holdLetters, setPolicy, until } from "../support/failing.ts";
 import { test as base } from "../support/fixtures.ts";
 import { startNats } from "../support/nats.ts";
+import { SettlementTap } from "../support/settlement-tap.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
 
 /** A second server on the same NATS. */
@@ -27,6 +30,7 @@ const test = base.extend<{ $file: { other: Windshift }; $test: { admin: AdminCli
 const START = { pointer: { case: "start" as const, value: true } };
 const END = { pointer: { case: "end" as const, value: true } };
 
+const LONG_NS = 600_000_000_000;
 const OFFSET_2 = offset(2n);
 
 function offset(id: bigint) {
@@ -41,6 +45,18 @@ async function drain({ client }: Windshift, { stream, consumer }: Source, count:
   await call.cancel();
   expect(events.map(({ deliveryAttempt }) => deliveryAttempt)).toEqual(events.map(() => 1n));
   return events.map(({ id }) => id);
+}
+
+/** The client of event 1 that subscribes now is the only one that settles it, while its letter of before is written. */
+async function settlesAlone({ client, log }: Windshift, source: Source, tap: SettlementTap): Promise<void> {
+  const { stream, consumer } = source;
+  const fresh = await client.subscribe(stream, consumer, 1n);
+  expect(await fresh.event()).toMatchObject({ id: 1n, deliveryAttempt: 1n });
+  const isOver = /^dead_letter(ed|_failed)$/;
+  await until(() => log.some((line) => line["stream"] === stream && isOver.test(String(line["failure"]))));
+  await fresh.ackNow(1n);
+  expect(tap.told.filter(({ what }) => what !== "+WPI")).toEqual([{ id: 1n, what: "+ACK" }]);
+  await fresh.cancel();
 }
 
 describe("where NATS sets it back", () => {
@@ -296,6 +312,104 @@ describe("subscriptions", () => {
     expect(await drain(windshift, source, 3)).toEqual([1n, 2n, 3n]);
     await expect.poll(async () => (await jsm.consumers.info(stream, id)).ack_floor.stream_seq).toBe(3);
     expect((await jsm.consumers.info(stream, id)).num_redelivered).toBe(0);
+  });
+
+  test("of a server that was cut off meanwhile hand nothing back when it is there again", async ({
+    nats,
+    client,
+    admin,
+    natsClient,
+  }) => {
+    const source = await createSource(client, { events: 3 });
+    const { stream, consumer: id } = source;
+    await using link = await Link.open("to NATS", () => nats.port);
+    await using server = await startWindshift(`nats://127.0.0.1:${link.port}`);
+    const old = await server.client.subscribe(stream, id);
+    await old.take(3);
+    link.refuse();
+    await admin.resetConsumer({ stream, id, to: START });
+    const fresh = await client.subscribe(stream, id);
+    await fresh.take(3);
+    using tap = await SettlementTap.open(natsClient, source);
+    link.heal();
+    expect(await old.ended).toMatchObject({ status: "ABORTED", reason: "CONSUMER_RESET" });
+    // What it had to say before that has come to NATS.
+    await server.client.publish(source.subject);
+    await natsClient.flush();
+    expect(tap.told).toEqual([]);
+    await fresh.cancel();
+  });
+
+  test.for([
+    ["whose client is there", false],
+    ["whose client has left", true],
+  ] as const)(
+    "with a reject that waits for its letter, %s, settle nothing that is delivered anew",
+    async ([, hasLeft], { client, admin, jsm, natsClient, windshift }) => {
+      const source = await createFailing(client, { deadLetter: {} });
+      const { stream, consumer: id, subject } = source;
+      using tap = await SettlementTap.open(natsClient, source);
+      const old = await client.subscribe(stream, id);
+      await client.publish(subject, "bad");
+      await old.event();
+      {
+        await using _letters = await holdLetters(jsm, source);
+        old.send({ case: "reject", value: { ids: [1n], permanently: true } });
+        await until(() => tap.told.length > 0);
+        if (hasLeft) await old.cancel();
+        const { endedSubscriptions } = await admin.resetConsumer({ stream, id, to: START });
+        expect(endedSubscriptions).toBe(hasLeft ? 0 : 1);
+      }
+      await settlesAlone(windshift, source, tap);
+    },
+  );
+
+  test("with an event that nobody shall see any more settle nothing that is delivered anew", async ({
+    client,
+    admin,
+    jsm,
+    natsClient,
+    windshift,
+  }) => {
+    const source = await createFailing(client, { maxAttempts: 1, deadLetter: {} }, 1_000);
+    const { stream, consumer: id, subject } = source;
+    using tap = await SettlementTap.open(natsClient, source);
+    const old = await client.subscribe(stream, id);
+    await client.publish(subject, "slow");
+    await old.event();
+    {
+      await using _letters = await holdLetters(jsm, source);
+      await until(() => tap.told.length > 0);
+      await admin.resetConsumer({ stream, id, to: START });
+      await jsm.consumers.update(stream, id, { ack_wait: LONG_NS });
+    }
+    await settlesAlone(windshift, source, tap);
+  });
+
+  test("to a stream that is made anew settle nothing of it by a letter that was under way", async ({
+    client,
+    admin,
+    jsm,
+    natsClient,
+    windshift,
+  }) => {
+    const source = await createFailing(client, { deadLetter: {} });
+    const { stream, consumer: id, subject } = source;
+    using tap = await SettlementTap.open(natsClient, source);
+    const old = await client.subscribe(stream, id);
+    await client.publish(subject, "bad");
+    await old.event();
+    {
+      await using _letters = await holdLetters(jsm, source);
+      old.send({ case: "reject", value: { ids: [1n], permanently: true } });
+      await until(() => tap.told.length > 0);
+      await admin.deleteStream({ stream });
+      expect(await old.ended).toMatchObject({ status: "NOT_FOUND" });
+      await client.ensureStream({ name: stream, source: { case: "subjects", value: { subjects: [`${stream}.>`] } } });
+      await setPolicy(client, source, undefined);
+      await client.publish(subject, "good");
+    }
+    await settlesAlone(windshift, source, tap);
   });
 
   test("a new one waits while a server says that it resets, and no longer", async ({

@@ -8,6 +8,7 @@ import { EventsRequestSchema } from "../../src/gen/windshift/events/v1alpha1/eve
 import { CallError, type Client, EVENTS, type EventsCall, textOf } from "../support/client.ts";
 import { confirmed, consumerState, createSource, duration, publishMany } from "../support/consuming.ts";
 import { test } from "../support/fixtures.ts";
+import { SettlementTap } from "../support/settlement-tap.ts";
 import { startWindshift } from "../support/windshift.ts";
 
 type Request = Parameters<EventsCall["send"]>[0];
@@ -774,6 +775,31 @@ describe("a server that stops", () => {
     expect(await endOf(call)).toMatchObject({ status: "UNAVAILABLE", reason: "SERVER_DRAINING" });
     await stopped;
     expect(await consumerState(jsm, source)).toMatchObject({ held: 0, waiting: 2 });
+    await stopping[Symbol.asyncDispose]();
+  });
+
+  test("still looks after their consumer: one that is made anew ends them", async ({
+    nats,
+    client,
+    jsm,
+    natsClient,
+  }) => {
+    const source = await createSource(client, { events: 3 });
+    const { stream, consumer } = source;
+    const stopping = await startWindshift(nats.url, { SHUTDOWN_GRACE: "300s" });
+    const call = await stopping.client.subscribe(stream, consumer);
+    await call.take(3);
+    const stopped = stopping.daemon[Symbol.asyncDispose]();
+    await expect.poll(() => consumerState(jsm, source)).toMatchObject({ held: 3, pulls: 0 });
+    using tap = await SettlementTap.open(natsClient, source);
+    const { config } = await jsm.consumers.info(stream, consumer);
+    await jsm.consumers.delete(stream, consumer);
+    await jsm.consumers.add(stream, config);
+    expect(await endOf(call)).toMatchObject({ status: "NOT_FOUND", reason: "CONSUMER_NOT_FOUND" });
+    await stopped;
+    // Nor is anything handed back.
+    await natsClient.flush();
+    expect(tap.told).toEqual([]);
     await stopping[Symbol.asyncDispose]();
   });
 

@@ -272,6 +272,7 @@ function pull(connection: NatsConnection): Asker {
     stream: "s",
     consumer: "c",
     created: CREATED,
+    isEphemeral: false,
     seenAt: CREATED,
     resetMark: undefined,
     group: undefined,
@@ -293,7 +294,8 @@ function pull(connection: NatsConnection): Asker {
       return promise;
     },
     close: async () => {
-      await puller.close();
+      await puller.stop();
+      puller.close();
       monitor[Symbol.dispose]();
     },
   };

@@ -6,6 +6,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
   HealthCheckResponseSchema,
 } from "../../src/gen/grpc/health/v1/health_pb.ts";
+import { type EventsResponse, SubscriptionStatus_State } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
 import { type Client, type EventsCall, failure } from "../support/client.ts";
 import {
   Worker,
@@ -16,6 +17,7 @@ import {
   publishUntilStored,
 } from "../support/consuming.ts";
 import { Link } from "../chaos/proxy.ts";
+import { until } from "../support/failing.ts";
 import { test } from "../support/fixtures.ts";
 import { type NatsServer, ask, startNats } from "../support/nats.ts";
 import { type Windshift, startWindshift } from "../support/windshift.ts";
@@ -215,6 +217,42 @@ describe("when NATS comes back", () => {
     await expect.poll(came, PATIENT).toContain(11n);
     expect(ids.filter((id) => came().filter((other) => other === id).length > 1)).toEqual([]);
     await call.cancel();
+  });
+
+  test("a server that drains has no ack of a forgotten delivery confirmed either", async () => {
+    await using nats = await startNats();
+    await using windshift = await startWindshift(nats.url, { NATS_REQUEST_TIMEOUT: "1s", SHUTDOWN_GRACE: "300s" });
+    const { client } = windshift;
+    const { stream, consumer, subject } = await createSource(client, { events: 5 });
+    const call = await client.subscribe(stream, consumer, 10n, { statusUpdates: true });
+    const came = () => call.received.flatMap(({ response }) => (response.case === "event" ? [response.value.id] : []));
+    await expect.poll(came, PATIENT).toHaveLength(5);
+    await nats.stop();
+    await nats.restart();
+    for (let n = 0; n < 5; n++) await publishUntilStored(client, subject, `key ${n}`);
+    await until(() => came().length === 10);
+    const late = came().slice(5);
+    const stopped = windshift.daemon[Symbol.asyncDispose]();
+    const isDraining = ({ response }: EventsResponse) =>
+      response.case === "status" && response.value.state === SubscriptionStatus_State.DRAINING;
+    await until(() => call.received.some(isDraining));
+    await nats.kill();
+    await nats.restart();
+    const confirmations = () =>
+      call.received.flatMap(({ response }) => (response.case === "ackConfirmation" ? [response.value] : []));
+    const ack = async (...ids: bigint[]) => {
+      const told = confirmations().length;
+      call.ack(...ids);
+      await until(() => confirmations().length > told);
+      return confirmations().at(-1)!.ids;
+    };
+    for (const id of [1n, 2n, 3n, 4n, 5n]) while (!(await ack(id)).includes(id));
+    // If it remembers any of these then the first one, whose answer comes last.
+    const confirmed = await ack(...late.toReversed());
+    const known = (await ask(nats, (jsm) => jsm.consumers.info(stream, consumer))).delivered.stream_seq;
+    expect(confirmed.filter((id) => id > known)).toEqual([]);
+    await call.cancel();
+    await stopped;
   });
 
   test.for([ORDERLY, POWER_FAILURE])("($how) no event is lost under load", async ({ end }) => {

@@ -2,6 +2,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { JetStreamManager, StoredMsg } from "@nats-io/jetstream";
 import type { DeliveryPolicySchema } from "../../src/gen/windshift/events/v1alpha1/events_pb.ts";
+import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import type { Client } from "./client.ts";
 import { duration, type Source } from "./consuming.ts";
 import { uniqueName } from "./fixtures.ts";
@@ -50,6 +51,23 @@ export async function letterOf(jsm: JetStreamManager, { stream, consumer }: Sour
     if (found !== null) return found;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+}
+
+/**
+ * The letters of a stream have no place, as if somebody was about to give them theirs, and took long: who writes one waits
+ * for up to ten seconds. Disposing ends that.
+ */
+export async function holdLetters(jsm: JetStreamManager, { stream }: Source): Promise<AsyncDisposable> {
+  const letters = `${stream}-dead-letters`;
+  const { config } = await jsm.streams.info(letters);
+  await jsm.streams.update(letters, { subjects: ["dead-letters.elsewhere"] });
+  await jsm.consumers.add(letters, { durable_name: SUBJECTS_LOCK, ack_policy: "none" });
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await jsm.streams.update(letters, { subjects: config.subjects });
+      await jsm.consumers.delete(letters, SUBJECTS_LOCK);
+    },
+  };
 }
 
 /** Number of dead letters of a stream's consumers. */

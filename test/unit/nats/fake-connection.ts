@@ -30,7 +30,7 @@ export class FakeConnection {
   readonly asked: { readonly subject: string; readonly payload: string }[] = [];
   /** Who hears what comes on a subject. */
   readonly subscriptions = new Map<string, (message: NatsMessage) => void>();
-  readonly #listeners: ConnectionListener[] = [];
+  readonly #listeners = new Set<ConnectionListener>();
   readonly #hooks: (() => void)[] = [];
 
   get as(): NatsConnection {
@@ -38,8 +38,8 @@ export class FakeConnection {
   }
 
   listen(listener: ConnectionListener): () => void {
-    this.#listeners.push(listener);
-    return () => undefined;
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   request(subject: string, _headers: string, payload: Uint8Array, timeoutMs: number, handler: ReplyHandler): void {
@@ -85,6 +85,11 @@ export class FakeConnection {
   disconnect(): void {
     for (const { handler } of this.sent.splice(0)) handler.onNoReply("disconnected");
     for (const listener of this.#listeners) listener.onDisconnected();
+  }
+
+  connect(): void {
+    this.connects += 1;
+    for (const listener of this.#listeners) listener.onConnected();
   }
 }
 
