@@ -1,6 +1,11 @@
 /** Promise 1: an id means stored, once, under that id; "not stored" means that it is nowhere. */
 import type { Evidence, Violation } from "./evidence.ts";
 
+interface Published {
+  readonly key: string;
+  id: number | undefined;
+}
+
 export function checkPublishes(evidence: Evidence): Violation[] {
   const violations: Violation[] = [];
   const add = (check: string, text: string): void => void violations.push({ check, text });
@@ -16,12 +21,17 @@ export function checkPublishes(evidence: Evidence): Violation[] {
   }
   const attempted = new Set<string>();
   const mayBeStored = new Set<string>();
-  const lastId = new Map<string, number>();
+  /** Of each publisher: what it published, in that order. Answers come in any. */
+  const published = new Map<string, Published[]>();
   const open = new Map<string, number>();
   for (const entry of evidence.entries) {
     if (entry.e === "publish") {
       attempted.add(entry.key);
       open.set(entry.key, (open.get(entry.key) ?? 0) + 1);
+      const { by, key } = entry;
+      const others = published.get(by);
+      if (others === undefined) published.set(by, [{ key, id: undefined }]);
+      else others.push({ key, id: undefined });
     } else if (entry.e === "schedule") {
       // What becomes of it is another check's business.
       attempted.add(entry.key);
@@ -37,9 +47,8 @@ export function checkPublishes(evidence: Evidence): Violation[] {
       if (byId.get(entry.id) !== entry.key) {
         add("lost publish", `${entry.key} got id ${entry.id}, where there is ${byId.get(entry.id) ?? "nothing"}`);
       }
-      const last = lastId.get(entry.by) ?? 0;
-      if (entry.id <= last) add("order", `${entry.by} got id ${entry.id} for ${entry.key} after ${last}`);
-      lastId.set(entry.by, entry.id);
+      const one = published.get(entry.by)?.findLast(({ key }) => key === entry.key);
+      if (one !== undefined) one.id = entry.id;
     } else if (entry.e === "publish_failed") {
       open.set(entry.key, open.get(entry.key)! - 1);
       if (entry.outcome !== "not_stored") mayBeStored.add(entry.key);
@@ -54,6 +63,14 @@ export function checkPublishes(evidence: Evidence): Violation[] {
     }
   }
   for (const [key, count] of open) if (count > 0) mayBeStored.add(key);
+  for (const [by, events] of published) {
+    let last = 0;
+    for (const { key, id } of events) {
+      if (id === undefined) continue;
+      if (id <= last) add("order", `${by} got id ${id} for ${key} after ${last}`);
+      last = id;
+    }
+  }
   for (const { id, key, text } of evidence.stored) {
     if (key !== text || !attempted.has(text)) add("invented", `${id} holds ${text} under ${key ?? "no key"}`);
     else if (!mayBeStored.has(text)) add("not stored", `${text} was told to be not stored, and is, as ${id}`);

@@ -35,6 +35,11 @@ function acked(id: number, sub = "s"): Happening[] {
   ];
 }
 
+/** Two publishes, of which the first has its answer after the second. */
+function interleaved([publish, answer]: Happening[], [later, laterAnswer]: Happening[]): Happening[] {
+  return [publish!, later!, laterAnswer!, answer!];
+}
+
 function fault(
   name: string,
   effects: FaultRecord["effects"],
@@ -595,6 +600,10 @@ test.each<[string, () => Evidence]>([
           [...acked(3), ...acked(1), ...acked(2)].filter(({ e }) => e === "settle"),
         ),
       ),
+  ],
+  [
+    "answers in another order than the publishes",
+    () => evidence(history(...interleaved(published(1), published(2))), { consumers: [] }),
   ],
   [
     "a subscription that ends with its server",
