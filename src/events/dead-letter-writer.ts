@@ -9,7 +9,7 @@ import type { JetStreamApi } from "../nats/api.ts";
 import { WindshiftError, quote } from "../errors.ts";
 import { readStored } from "../nats/certain-read.ts";
 import { jetStreamCode } from "../nats/errors.ts";
-import type { Reader, StoredMessage } from "../nats/get.ts";
+import { type Reader, type StoredMessage, storedAtOf } from "../nats/get.ts";
 import { headerValue } from "../nats/message.ts";
 import { type PublishAck, type Publisher, isWrongLastSequence } from "../nats/publish.ts";
 import { RefusedWrite } from "../nats/refused-write.ts";
@@ -47,18 +47,19 @@ export class DeadLetterWriter {
   }
 
   /**
-   * Stores a letter in `deadLetterStream`. Without `content` the event is read from its stream. Rejects when the letter is not
-   * stored, or nobody knows.
+   * Stores a letter in `deadLetterStream`. Without `content` the event is read from its stream, where it is the one that was
+   * stored at that time (as its delivery says it). Rejects when the letter is not stored, or nobody knows.
    */
   async write(
     deadLetterStream: string,
     origin: DeadLetterOrigin,
+    storedAt: string,
     content: EventContent | undefined,
   ): Promise<WrittenLetter> {
     const deadlineMs = Date.now() + PATIENCE_MS;
     await this.#slots.enter(deadLetterStream, deadlineMs);
     try {
-      const event = content ?? (await this.#read(origin, deadlineMs));
+      const event = content ?? (await this.#read(origin, storedAt, deadlineMs));
       return event === undefined ? "lost" : await this.#write(deadLetterStream, origin, event, deadlineMs);
     } finally {
       this.#slots.leave(deadLetterStream);
@@ -103,8 +104,14 @@ export class DeadLetterWriter {
     }
   }
 
-  async #read({ stream, id }: DeadLetterOrigin, deadlineMs: number): Promise<StoredMessage | undefined> {
-    return readStored(this.#dependencies.reader, stream, id, deadlineMs);
+  async #read(
+    { stream, id }: DeadLetterOrigin,
+    storedAt: string,
+    deadlineMs: number,
+  ): Promise<StoredMessage | undefined> {
+    const event = await readStored(this.#dependencies.reader, stream, id, deadlineMs);
+    if (event !== undefined && storedAtOf(event.time) !== storedAt) throw madeAnew(stream, id);
+    return event;
   }
 
   async #publish(
@@ -141,6 +148,11 @@ function isTooLarge(error: unknown): boolean {
 
 function isNotBound(error: unknown): boolean {
   return error instanceof WindshiftError && error.reason === "SUBJECT_NOT_BOUND";
+}
+
+function madeAnew(stream: string, id: bigint): WindshiftError {
+  const text = `stream ${quote(stream)} was made anew: its event ${id} is another one`;
+  return new WindshiftError("STREAM_NOT_FOUND", text, { metadata: { stream, id: String(id) } });
 }
 
 function occupied(stream: string, subject: string, { id }: DeadLetterOrigin): WindshiftError {

@@ -82,7 +82,8 @@ export class Failures {
     };
     const about = { cause, reason, deadLetters: policy.deadLetterStream };
     try {
-      const written = await this.#context.letters.write(policy.deadLetterStream!, origin, content);
+      const { storedAt } = readDelivery(event.ackSubject);
+      const written = await this.#context.letters.write(policy.deadLetterStream!, origin, storedAt, content);
       this.forget(event);
       this.#metrics.givenUp(cause, written).add(1);
       const known = written === "known" ? { known: true } : {};

@@ -5,7 +5,7 @@
 import type { StreamInfo } from "@nats-io/jetstream";
 import { WindshiftError } from "../errors.ts";
 import type { JetStreamApi } from "./api.ts";
-import type { Reader, StoredMessage } from "./get.ts";
+import { type Reader, type StoredMessage, storedAtOf } from "./get.ts";
 import { type Walk, type WalkHandler, type WalkSource, isPassing, isSame, replaced } from "./walk.ts";
 
 const DEADLINE_MS = 10_000;
@@ -112,17 +112,10 @@ export class GetWalk implements Walk {
 
   #tell({ sequence, time, subject, headers, payload }: StoredMessage): void {
     const size = subject.length + (headers?.length ?? 0) + payload.length;
-    this.#handler.onMessage(Number(sequence), digitsOf(time), { subject, headers, payload, size });
+    this.#handler.onMessage(Number(sequence), storedAtOf(time), { subject, headers, payload, size });
   }
 
   #mustStop(): boolean {
     return this.#isPaused || this.#isClosed;
   }
-}
-
-/** Nanoseconds since the epoch, of a time as JetStream writes it in JSON. */
-function digitsOf(time: string): string {
-  const seconds = Math.floor(Date.parse(time) / 1000);
-  const fraction = /\.(\d+)/.exec(time)?.[1] ?? "";
-  return `${seconds}${fraction.padEnd(9, "0")}`;
 }

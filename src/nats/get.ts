@@ -21,6 +21,13 @@ export interface StoredMessage {
   readonly payload: Buffer;
 }
 
+/** The time of a stored message as its deliveries say it: nanoseconds since the epoch, in digits. */
+export function storedAtOf(time: string): string {
+  const seconds = Math.floor(Date.parse(time) / 1000);
+  const fraction = /\.(\d+)/.exec(time)?.[1] ?? "";
+  return `${seconds}${fraction.padEnd(9, "0")}`;
+}
+
 /** Hears how a get ended: exactly one of the two, once. Undefined: there is no such message. */
 export interface GetListener {
   onFound(message: StoredMessage | undefined): void;

@@ -3,6 +3,7 @@ import { type JetStreamManager, RetentionPolicy, jetstream } from "@nats-io/jets
 import { type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
 import { describe, expect } from "vitest";
 import { encodeLetter } from "../../src/events/dead-letter.ts";
+import { storedAtOf } from "../../src/nats/get.ts";
 import { SUBJECTS_LOCK } from "../../src/nats/own-consumers.ts";
 import { type Client, type EventsCall, failure } from "../support/client.ts";
 import { type Source, confirmed, consumerState, duration } from "../support/consuming.ts";
@@ -457,7 +458,9 @@ describe("an event", () => {
     for (let n = 0; n < COUNT; n++) {
       const id = await client.publish(source.subject, `event ${n}`);
       const origin = { ...source, id, attempts: 1, cause: "rejected", reason: undefined, time } as const;
-      const write = async ({ writer }: typeof one) => writer.write(`${source.stream}-dead-letters`, origin, undefined);
+      const { timestamp } = (await jsm.streams.getMessage(source.stream, { seq: Number(id) }))!;
+      const write = async ({ writer }: typeof one) =>
+        writer.write(`${source.stream}-dead-letters`, origin, storedAtOf(timestamp), undefined);
       const written = await Promise.all([write(one), write(two)]);
       expect(written.toSorted()).toEqual(["known", "stored"]);
     }
@@ -698,6 +701,29 @@ test("a letter has no reason of the event that had its id before its stream was 
   await rejectNext(again, { permanently: true });
   expect((await letterOf(jsm, source, id)).header.get("WS-Dead-Letter-Reason")).toBe("");
   await again.cancel();
+});
+
+test("a letter has nothing of another event that has its id since its stream was made anew", async ({
+  windshift,
+  client,
+  jsm,
+}) => {
+  const source = await createFailing(client, { deadLetter: {} });
+  const { stream } = source;
+  const call = await client.subscribe(stream, "c");
+  await client.publish(source.subject, "bad");
+  await call.event();
+  // Its leader finds nothing at first; it is asked again after a while.
+  using _away = findNothing(stream, { times: 2 });
+  call.send({ case: "reject", value: { ids: [1n], permanently: true } });
+  await jsm.streams.delete(stream);
+  const subjects = { case: "subjects" as const, value: { subjects: [`${stream}.>`] } };
+  await client.ensureStream({ name: stream, source: subjects });
+  await client.publish(source.subject, "good");
+  const failures = () => windshift.log.flatMap((line) => (line["stream"] === stream ? [line["failure"]] : []));
+  await until(() => failures().length > 0);
+  expect(failures()).toEqual(["dead_letter_failed"]);
+  expect(await letterCount(jsm, source)).toBe(0);
 });
 
 test("a policy that is taken away gives nothing up any more", async ({ client, jsm }) => {
