@@ -278,7 +278,7 @@ for (const victim of ["stream", "consumer", "connection"] as const) {
 
       // The leader of a consumer may hear of the last events late, and has nothing to deliver until then.
       for (const each of [workers, [alone]]) {
-        const missing = (): bigint[] => [...ids].filter((id) => !deliveredTo(each).has(id));
+        const missing = (): bigint[] => [...ids.difference(deliveredTo(each))];
         await expect.poll(missing, PATIENT).toEqual([]);
       }
       // An ack whose answer was lost counts, though no client ever hears so: JetStream says what is done.

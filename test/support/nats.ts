@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { type JetStreamManager, StorageType, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { findServerBinary } from "../../src/nats/embedded-binary.ts";
 import { type ServerProcess, spawnServer } from "../../src/nats/embedded-process.ts";
@@ -220,7 +220,19 @@ class TestCluster implements NatsCluster {
     if (leader === undefined || views.some((view) => view?.leader !== leader)) return false;
     // Only the leader lists the others.
     const followers = views.flatMap((view) => view?.replicas ?? []);
-    return followers.filter(({ current, offline }) => current && offline !== true).length === running.length - 1;
+    if (followers.filter(({ current, offline }) => current && offline !== true).length < running.length - 1)
+      return false;
+    return running.length < this.nodes.length || (await this.#isPlaceable());
+  }
+
+  /** Nodes get no replica before they have told of their resources, which may take ten seconds. */
+  async #isPlaceable(): Promise<boolean> {
+    const [name, storage] = ["placeable", StorageType.Memory];
+    const place = async ({ streams }: JetStreamManager): Promise<boolean> => {
+      await streams.add({ name, subjects: [name], storage, num_replicas: this.nodes.length });
+      return streams.delete(name);
+    };
+    return ask(this, place).catch(() => false);
   }
 }
 
