@@ -7,6 +7,15 @@ import { resumptions } from "./resume.ts";
 const SILENCE_MS = 10_000;
 /** These take NATS away from the servers that they name. */
 const AWAY = new Set(["nats_away", "refuse_nats_link", "silent_nats_link"]);
+/** While one of these lasts, a client may hear nothing. */
+const DEAF = new Set([
+  "pause_client",
+  "pause_server",
+  "stall_server",
+  "silent_client_link",
+  "half_open_client_link",
+  "slow_client_link",
+]);
 
 export function checkStatus(evidence: Evidence): Violation[] {
   const violations: Violation[] = [];
@@ -22,7 +31,7 @@ export function checkStatus(evidence: Evidence): Violation[] {
     for (const { name, detail, start, end } of evidence.faults.filter((fault) => AWAY.has(fault.name))) {
       const until = start + SILENCE_MS + SLACK_MS;
       if (until > end || !detail.includes(`server ${first.server} `) || !isOpen(entries, start, until)) continue;
-      if (!hadItsTurn({ ...evidence, leaderships: undefined }, start, until)) continue;
+      if (isDeaf(start, until) || !hadItsTurn({ ...evidence, leaderships: undefined }, start, until)) continue;
       if (stateAt(entries, until) !== "DISCONNECTED") add(`${sub} was not told of ${name} at ${at(evidence, start)}`);
     }
     for (const { since, ms } of resumed.filter((one) => one.sub === sub)) {
@@ -38,6 +47,10 @@ export function checkStatus(evidence: Evidence): Violation[] {
     const openedAt = list.find(({ e }) => e === "subscribed")?.t ?? Infinity;
     const last = list.findLast(({ e }) => e === "ended" || e === "half_close")?.t ?? lastOf.get(list[0]!.p)!;
     return openedAt < from && last > to;
+  }
+
+  function isDeaf(from: number, to: number): boolean {
+    return evidence.faults.some(({ name, start, end }) => DEAF.has(name) && start < to && end + SLACK_MS > from);
   }
 
   function isWhole(from: number, to: number): boolean {

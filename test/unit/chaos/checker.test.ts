@@ -55,6 +55,14 @@ test("a run without a fault has no violations", () => {
   expect(check(evidence(entries))).toEqual([]);
 });
 
+test("a client that is paused while NATS goes away need not have heard of it", () => {
+  const entries = history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), 20_000, status("DISCONNECTED"));
+  const away = fault("nats_away", ["stalls"], 2_000, 18_000, "server 0 - node 0, server 1 - node 0");
+  const paused = fault("pause_client", ["stalls", "ends"], 1_900, 17_000, "test");
+  expect(found(evidence(entries, { consumers: [], faults: [away, paused] }))).toEqual([]);
+  expect(found(evidence(entries, { consumers: [], faults: [away] }))).toEqual(["status"]);
+});
+
 test("an event that comes twice in a row may be acknowledged twice", () => {
   const entries = history(
     published(1),
