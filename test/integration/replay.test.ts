@@ -69,6 +69,13 @@ async function writeLetter(
 
 const CALL = {};
 
+/** Work that goes on when a letter fails, and the letters that did. */
+function notingFailures() {
+  const failed: [id: bigint, reason: string][] = [];
+  const onFailed = (id: bigint, { reason }: { reason: string }): void => void failed.push([id, reason]);
+  return { work: { onFailed }, failed };
+}
+
 describe("a list of letters", () => {
   test("has pages, oldest first", async ({ client, natsClient, letters }) => {
     const stream = await createStream(client);
@@ -143,8 +150,7 @@ describe("a replay", () => {
     await writeLargest(natsClient, stream, 3n, "r".repeat(250));
     await writeLargest(natsClient, stream, 4n, "r");
     await writeLetters(natsClient, stream, [5n]);
-    const failed: unknown[] = [];
-    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    const { work, failed } = notingFailures();
     expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 2 });
     expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
     const stored = await jsm.streams.getMessage(stream, { seq: 1 });
@@ -164,8 +170,7 @@ describe("a replay", () => {
     await writeLetter(natsClient, stream, 3n, letterBlock(stream, 3n, "r".repeat(250)), "payload 3");
     await writeLetter(natsClient, stream, 4n, letterBlock(stream, 4n, "r".repeat(250)), Buffer.alloc(1_000));
     await jsm.streams.update(stream, { max_msg_size: 450 });
-    const failed: unknown[] = [];
-    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    const { work, failed } = notingFailures();
     expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
     expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
     expect((await jsm.streams.getMessage(stream, { seq: 1 }))!.header.has("WS-Dead-Letter-1-Reason")).toBe(false);
@@ -188,8 +193,7 @@ describe("a replay", () => {
       const fill = "x".repeat(65_535 - `${block}x-fill: \r\n\r\n`.length);
       await writeLetter(natsClient, stream, id, `${block}x-fill: ${fill}\r\n\r\n`, "payload");
     }
-    const failed: unknown[] = [];
-    const work = { onFailed: (id: bigint, { reason }: { reason: string }) => void failed.push([id, reason]) };
+    const { work, failed } = notingFailures();
     expect(await letters.replay(stream, "c", "all", work, CALL)).toMatchObject({ done: 1 });
     expect(failed).toEqual([[4n, "EVENT_TOO_LARGE"]]);
     const { header } = (await jsm.streams.getMessage(stream, { seq: 1 }))!;
