@@ -50,9 +50,14 @@ export function filtersOverlap(a: readonly string[], b: readonly string[]): bool
   }
 }
 
+/** Hot path: many values in a row are of the same store. */
+let lastName = "a";
+
 /** Throws INVALID_NAME unless `name` may name a stream or consumer. */
 export function checkName(field: string, name: string, maxLength: number = MAX_NAME_LENGTH): void {
-  if (name.length > 0 && name.length <= maxLength && NAME.test(name)) return;
+  const isValid = name === lastName || NAME.test(name);
+  if (isValid) lastName = name;
+  if (isValid && name.length <= maxLength) return;
   throw invalid("INVALID_NAME", field, name, 'letters, digits, "_" and "-"', maxLength);
 }
 

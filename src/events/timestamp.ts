@@ -62,9 +62,18 @@ let lastDaySeconds = 0;
 
 /** Undefined for what is not RFC 3339 within the years 1 to 9999. */
 export function parseTimestamp(text: string): Timestamp | undefined {
-  const bytes = Buffer.from(text);
-  return readTimestamp(bytes, 0, bytes.length);
+  const { length } = text;
+  let isAscii = length <= scratch.length;
+  for (let n = 0; isAscii && n < length; n++) {
+    const code = text.charCodeAt(n);
+    isAscii = code < 128;
+    scratch[n] = code;
+  }
+  return isAscii ? readTimestamp(scratch, 0, length) : parseAny(text);
 }
+
+/** A buffer for each text would take longer than to read it. */
+const scratch = Buffer.alloc(64);
 
 /** The same of the text in `[start, end)`. */
 export function readTimestamp(bytes: Buffer, start: number, end: number): Timestamp | undefined {

@@ -8,6 +8,8 @@ import { asBuffer } from "../bytes.ts";
 const BUFFER_BYTES = 64 * 1024;
 /** From this size on a payload is not copied. */
 const LARGE_BYTES = 16 * 1024;
+/** A call into Node's own code takes as long as it does to write so many characters one by one. */
+const SHORT_TEXT = 64;
 /** A verb, blanks, line breaks, and three numbers of up to sixteen digits. */
 const MAX_FRAME_BYTES = 64;
 
@@ -51,10 +53,10 @@ export class CommandWriter {
     const verb = headerLength === 0 ? PUB : HPUB;
     buffer.set(verb, start);
     let at = start + verb.length;
-    at += buffer.write(subject, at, "latin1");
+    at = writeAscii(buffer, at, subject);
     buffer[at++] = BLANK;
     if (reply !== "") {
-      at += buffer.write(reply, at, "latin1");
+      at = writeAscii(buffer, at, reply);
       if (token !== undefined) at = writeDecimal(buffer, at, token);
       buffer[at++] = BLANK;
     }
@@ -108,6 +110,14 @@ export class CommandWriter {
     if (this.#end > this.#start) this.#full.push(this.#buffer.subarray(this.#start, this.#end));
     this.#start = this.#end;
   }
+}
+
+/** Returns where it ends. */
+function writeAscii(into: Buffer, at: number, text: string): number {
+  const { length } = text;
+  if (length > SHORT_TEXT) return at + into.write(text, at, "latin1");
+  for (let n = 0; n < length; n++) into[at + n] = text.charCodeAt(n);
+  return at + length;
 }
 
 /** Returns where it ends. */

@@ -4,6 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { WindshiftError } from "../errors.ts";
+import { LastText } from "../last-text.ts";
 import { type JetStreamApi, parseReply } from "./api.ts";
 import type { NatsConnection, NoReply, ReplyHandler } from "./connection.ts";
 import { JetStreamCode, jetStreamCode, noReply } from "./errors.ts";
@@ -272,18 +273,40 @@ function readDirect(reply: NatsMessage, stream: string): StoredMessage | undefin
   }
   let from = "";
   let subject = "";
-  let sequence = "";
+  let sequence = 0n;
   let time = "";
   const lines = new HeaderLines(reply.headers!);
   while (lines.next()) {
-    if (lines.is("nats-stream")) from = lines.value;
+    if (lines.is("nats-stream")) from = lines.read(decodeStream);
     else if (lines.is("nats-subject")) subject = lines.value;
-    else if (lines.is("nats-sequence")) sequence = lines.value;
+    else if (lines.is("nats-sequence")) sequence = lines.read(decodeSequence);
     else if (lines.is("nats-time-stamp")) time = lines.value;
   }
   if (from !== stream) return undefined;
-  return { sequence: BigInt(sequence), subject, time, headers: reply.headers, payload: reply.payload };
+  return { sequence, subject, time, headers: reply.headers, payload: reply.payload };
 }
+
+/** Many messages in a row are of the same stream. */
+const lastStream = new LastText();
+
+function decodeStream(block: Buffer, start: number, end: number): string {
+  return lastStream.decode(block, start, end);
+}
+
+/** Throws on what is no number. */
+function decodeSequence(block: Buffer, start: number, end: number): bigint {
+  let sequence = 0;
+  for (let at = start; at < end; at++) {
+    const digit = block[at]! - ZERO;
+    sequence = digit < 0 || digit > 9 ? NaN : sequence * 10 + digit;
+  }
+  // A bigint from a text takes several times as long.
+  return Number.isSafeInteger(sequence) && start < end
+    ? BigInt(sequence)
+    : BigInt(block.toString("latin1", start, end));
+}
+
+const ZERO = 48;
 
 interface MessageBody {
   readonly message: { subject: string; seq: number; hdrs?: string; data?: string; time: string };

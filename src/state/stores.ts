@@ -59,9 +59,17 @@ export class Stores {
   }
 }
 
+/** Hot path: many calls in a row are of the same store. One text for all has its hash computed once. */
+let lastStore = "";
+let lastStream = "KV_";
+
 /** The stream of a store. */
 export function streamOf(store: string): string {
-  return `KV_${store}`;
+  if (store !== lastStore) {
+    lastStore = store;
+    lastStream = `KV_${store}`;
+  }
+  return lastStream;
 }
 
 /** Says STORE_NOT_FOUND where JetStream misses the stream or the subject of a store; other errors pass. */

@@ -102,6 +102,12 @@ describe("the longest that is accepted", () => {
     expect(error?.message).toContain(`is longer than ${length} characters`);
   });
 
+  test("a name that was fine before is too long for a store", () => {
+    const name = "a".repeat(MAX_NAME_LENGTH);
+    expect(refusal(() => checkName("name", name))).toBeUndefined();
+    expect(refusal(() => checkStoreName("store", name))?.field).toBe("store");
+  });
+
   test("the stream of a store with the longest name still has a valid name", () => {
     expect(refusal(() => checkName("name", `KV_${"a".repeat(MAX_STORE_NAME_LENGTH)}`))).toBeUndefined();
   });

@@ -88,6 +88,14 @@ test("an offset moves the time, and nothing else", () => {
   );
 });
 
+test("characters that end as digits do are none", () => {
+  expect(parseTimestamp("2023-11-14T22:13:20Z")).toBeDefined();
+  for (let at = 0; at < 20; at++) {
+    const text = "2023-11-14T22:13:20Z".split("").with(at, String.fromCharCode(0x130)).join("");
+    expect(parseTimestamp(text)).toBeUndefined();
+  }
+});
+
 test("no text makes parsing throw", () => {
   const text = fc.oneof(
     fc.string(),

@@ -3,6 +3,7 @@ import type { WindshiftError } from "../../../src/errors.ts";
 import { JetStreamApi } from "../../../src/nats/api.ts";
 import { Reader, type StoredMessage } from "../../../src/nats/get.ts";
 import { FakeConnection, nobody, refusal, reply } from "./fake-connection.ts";
+import { natsMessage } from "./nats-message.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -54,6 +55,30 @@ test("an answer that is no JSON is an error, and harms no other read", () => {
   scene.get();
   scene.connection.take().handler.onReply(refusal(NO_MESSAGE_FOUND));
   expect(scene.ends).toMatchObject([{ reason: "INTERNAL", outcome: undefined }, undefined]);
+});
+
+describe("a direct get", () => {
+  function answered(sequence: string): Scene {
+    const scene = new Scene();
+    scene.reader.direct("s", { last_by_subj: "a" }, Date.now() + 30_000, {
+      onFound: (message) => scene.ends.push(message),
+      onFailed: (error) => scene.ends.push(error),
+    });
+    const block = `NATS/1.0\r\nNats-Stream: s\r\nNats-Subject: a\r\nNats-Sequence: ${sequence}\r\n\r\n`;
+    scene.connection.take().handler.onReply(natsMessage({ headers: Buffer.from(block) }));
+    return scene;
+  }
+
+  test.for([1n, 9n, 10n, 4_503_599_627_370_497n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 64n - 1n])(
+    "finds the message with sequence %s",
+    (sequence) => {
+      expect(answered(String(sequence)).ends).toMatchObject([{ sequence, subject: "a" }]);
+    },
+  );
+
+  test.for(["1x", "x1", "1 2", "-"])("takes %s for no sequence", (sequence) => {
+    expect(answered(sequence).ends).toMatchObject([{ reason: "INTERNAL" }]);
+  });
 });
 
 describe("a read that waits for its turn", () => {
