@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Reason, WindshiftError, fieldError } from "../errors.ts";
 import { checkName } from "../names.ts";
 import type { ApiCall, JetStreamApi } from "../nats/api.ts";
-import { readStored } from "../nats/certain-read.ts";
+import { lookAfter, readStored } from "../nats/certain-read.ts";
 import type { Reader, StoredMessage } from "../nats/get.ts";
 import type { Publisher } from "../nats/publish.ts";
 import { isMarkSubject, letterSubject, lettersOf, markSubject } from "./dead-letter-streams.ts";
@@ -196,12 +196,17 @@ export class DeadLetters {
     if (letters === undefined) return;
     const { state } = await api.streamInfo(letters, call);
     const end = BigInt(state.last_seq);
-    let message = await reader.firstAfter(letters, filter, after, deadlineOf(call));
+    // That there is none has to be certain: what comes later would be left out.
+    const next = async (sequence: bigint): Promise<StoredMessage | undefined> =>
+      lookAfter(reader, letters, sequence, deadlineOf(call), async () =>
+        reader.firstAfter(letters, filter, sequence, deadlineOf(call)),
+      );
+    let message = await next(after);
     while (message !== undefined && message.sequence <= end) {
       const letter = readLetter(message);
       if (letter === undefined) await onOther?.(letters, message);
       else yield { letters, letter, message };
-      message = await reader.firstAfter(letters, filter, message.sequence, deadlineOf(call));
+      message = await next(message.sequence);
     }
   }
 
@@ -227,8 +232,13 @@ export class DeadLetters {
     const { api, reader } = this.#dependencies;
     const letters = await api.streamOfSubject(lettersOf(stream, consumer), call);
     const found: { readonly id: bigint; readonly sequence: bigint }[] = [];
-    const find = async (id: bigint): Promise<StoredMessage | undefined> =>
-      letters === undefined ? undefined : reader.lastOf(letters, letterSubject(stream, consumer, id), deadlineOf(call));
+    const find = async (id: bigint): Promise<StoredMessage | undefined> => {
+      if (letters === undefined) return undefined;
+      const subject = letterSubject(stream, consumer, id);
+      return lookAfter(reader, letters, 0n, deadlineOf(call), async () =>
+        reader.lastOf(letters, subject, deadlineOf(call)),
+      );
+    };
     const sweep = async (id: bigint): Promise<void> => {
       if (letters === undefined) return;
       const mark = await reader.lastOf(letters, markSubject(stream, consumer, id), deadlineOf(call));

@@ -87,6 +87,17 @@ describe("a list of letters", () => {
     expect(second).toMatchObject({ letters: [{ id: 1n }], next: undefined });
   });
 
+  test.for([0, 1, 2])(
+    "is whole although NATS once finds nothing, after %i",
+    async (after, { client, natsClient, letters }) => {
+      const stream = await createStream(client);
+      await writeLetters(natsClient, stream, [5n, 3n]);
+      using _lie = findNothing(`${stream}-dead-letters`, { times: 1, after });
+      const { letters: listed } = await letters.list(stream, "c", { size: 10 }, CALL);
+      expect(listed.map(({ id }) => id)).toEqual([5n, 3n]);
+    },
+  );
+
   test("of a consumer that never had one is empty", async ({ client, letters }) => {
     const stream = await createStream(client);
     expect(await letters.list(stream, "other", { size: 3 }, CALL)).toEqual({ letters: [], next: undefined });
@@ -138,6 +149,20 @@ describe("a replay", () => {
     expect(stored!.header.get("WS-Replay-Consumer")).toBe(`${stream}/c`);
     expect(stored!.header.get("WS-Dead-Letter-1-Reason")).toBe("reason 9");
   });
+
+  test.for([
+    ["all letters", "all", 0],
+    ["all letters, after the first", "all", 1],
+    ["letters by their ids", [5n, 3n], 0],
+  ] as const)(
+    "of %s leaves none out because NATS once finds nothing",
+    async ([, choice, after], { client, natsClient, letters }) => {
+      const stream = await createStream(client);
+      await writeLetters(natsClient, stream, [5n, 3n]);
+      using _lie = findNothing(`${stream}-dead-letters`, { times: 1, after });
+      expect(await letters.replay(stream, "c", choice, {}, CALL)).toEqual({ done: 2, missing: [] });
+    },
+  );
 
   test("of what would be larger than NATS accepts goes without its reasons, else it fails, and others go on", async ({
     client,
