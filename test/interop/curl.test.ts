@@ -42,7 +42,9 @@ describe.skipIf(!isThere)("curl", () => {
 
   test("is told which method there is not", async ({ windshift, folder }) => {
     const url = `http://${windshift.address}/windshift.Nothing/Nothing`;
-    const { head } = await post(folder, ["--http2-prior-knowledge", url]);
+    // The answer comes with the header fields, ends the stream, and resets what is still to be sent (RFC 9113, section 8.1):
+    // curl 7.88 takes that for an error of the stream if it has a message to send, and has not sent it yet.
+    const { head } = await post(folder, ["--http2-prior-knowledge", url], Buffer.alloc(0));
     expect(head).toMatch(/^HTTP\/2 200 *\r\n/);
     expect(head).toMatch(/^grpc-status: 12\r$/m);
   });
@@ -57,10 +59,14 @@ async function expectAnswers(folder: string, calls: number, args: readonly strin
   expect(head.match(/^grpc-status: 0\r$/gm)).toHaveLength(calls);
 }
 
-/** Posts an empty message; header fields and trailers of all responses, and their bodies. */
-async function post(folder: string, args: readonly string[]): Promise<{ head: string; body: string }> {
+/** Posts an empty message, or what is given; header fields and trailers of all responses, and their bodies. */
+async function post(
+  folder: string,
+  args: readonly string[],
+  message: Buffer = EMPTY,
+): Promise<{ head: string; body: string }> {
   const [sent, head] = [join(folder, "sent"), join(folder, "head")];
-  await writeFile(sent, EMPTY);
+  await writeFile(sent, message);
   const grpc = ["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", `@${sent}`];
   const body = await execute("curl", ["--silent", "--show-error", "--dump-header", head, ...grpc, ...args]);
   return { head: await readFile(head, "latin1"), body };
