@@ -3,6 +3,8 @@ import type { Evidence, Violation } from "./evidence.ts";
 
 interface Published {
   readonly key: string;
+  /** An earlier call may have stored it: then that has given it its id. */
+  readonly isRepeated: boolean;
   id: number | undefined;
 }
 
@@ -29,9 +31,10 @@ export function checkPublishes(evidence: Evidence): Violation[] {
       attempted.add(entry.key);
       open.set(entry.key, (open.get(entry.key) ?? 0) + 1);
       const { by, key } = entry;
+      const one = { key, isRepeated: mayBeStored.has(key) || open.get(key)! > 1, id: undefined };
       const others = published.get(by);
-      if (others === undefined) published.set(by, [{ key, id: undefined }]);
-      else others.push({ key, id: undefined });
+      if (others === undefined) published.set(by, [one]);
+      else others.push(one);
     } else if (entry.e === "schedule") {
       // What becomes of it is another check's business.
       attempted.add(entry.key);
@@ -65,8 +68,8 @@ export function checkPublishes(evidence: Evidence): Violation[] {
   for (const [key, count] of open) if (count > 0) mayBeStored.add(key);
   for (const [by, events] of published) {
     let last = 0;
-    for (const { key, id } of events) {
-      if (id === undefined) continue;
+    for (const { key, isRepeated, id } of events) {
+      if (id === undefined || isRepeated) continue;
       if (id <= last) add("order", `${by} got id ${id} for ${key} after ${last}`);
       last = id;
     }

@@ -7,7 +7,8 @@ const FIRES_WITHIN_MS = 1_000;
 interface Fate {
   readonly dueMs: number;
   readonly dueT: number;
-  isScheduled: boolean;
+  /** When that was first heard. */
+  scheduledAt: number | undefined;
   /** What the answer was to somebody who asked to take it back. */
   isCancelled: boolean | undefined;
   /** Such questions without an answer. */
@@ -23,12 +24,12 @@ export function checkSchedules(evidence: Evidence): Violation[] {
       fates.set(entry.key, {
         dueMs: entry.dueMs,
         dueT: entry.dueT,
-        isScheduled: false,
+        scheduledAt: undefined,
         isCancelled: undefined,
         unanswered: 0,
       });
     } else if (entry.e === "scheduled") {
-      fates.get(entry.key)!.isScheduled = true;
+      fates.get(entry.key)!.scheduledAt ??= entry.t;
     } else if (entry.e === "cancel") {
       fates.get(entry.key)!.unanswered += 1;
     } else if (entry.e === "cancel_done") {
@@ -44,13 +45,13 @@ export function checkSchedules(evidence: Evidence): Violation[] {
     stored.set(key!, [...(stored.get(key!) ?? []), id]);
     if (atMs < fate.dueMs) add(`${key} appeared as ${id}, ${fate.dueMs - atMs} ms before its time`);
   }
-  for (const [key, { dueT, isScheduled, isCancelled, unanswered }] of fates) {
+  for (const [key, { dueT, scheduledAt, isCancelled, unanswered }] of fates) {
     const ids = stored.get(key) ?? [];
     if (ids.length > 1) add(`${key} appeared as ${ids.join(" and ")}`);
     if (ids.length > 0 && isCancelled === true) add(`${key} appeared as ${ids.join(", ")}, and was taken back`);
-    if (ids.length > 0 || !isScheduled) continue;
+    if (ids.length > 0 || scheduledAt === undefined) continue;
     // One that finds its stream full is tried again by the next leader, which need not come (nats-server 2.14.0).
-    if (excused(evidence, "full", dueT, dueT + FIRES_WITHIN_MS)) continue;
+    if (excused(evidence, "full", dueT, Math.max(dueT, scheduledAt) + FIRES_WITHIN_MS)) continue;
     // Taken back, or by a call whose answer was lost: the next one finds nothing.
     if (isCancelled === true || unanswered > 0) continue;
     add(`${key} was scheduled, and did not appear${isCancelled === false ? ", nor was it taken back" : ""}`);

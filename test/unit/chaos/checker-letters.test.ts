@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import type { Evidence, Letters } from "../../chaos/checks/evidence.ts";
 import type { Letter } from "../../chaos/cluster/admin.ts";
 import { LETTERS } from "../../chaos/cluster/topology.ts";
+import type { FaultRecord } from "../../chaos/faults/fault.ts";
 import type { Happening, Kind } from "../../chaos/history.ts";
 import { evidence, found, history } from "./made-up-runs.ts";
 
@@ -122,6 +123,22 @@ test.each<[string, Happening[], number[], string[]]>([
 ])("of schedules: %s", (_what, happenings, times, checks) => {
   const stored = times.map((atMs, index) => ({ id: index + 1, key: "k1", text: "k1", atMs }));
   expect(found(evidence(history(happenings), { consumers: [], stored }))).toEqual(checks);
+});
+
+test("a schedule that is accepted after its time fires then, and may find its stream full", () => {
+  const entries = history([
+    { e: "schedule", by: "p", key: "k1", dueMs: 100, dueT: 100 },
+    { e: "scheduled", by: "p", key: "k1" },
+  ]);
+  const full = (start: number): FaultRecord => ({
+    name: "stream_full",
+    detail: "orders",
+    effects: ["full"],
+    start,
+    end: start + 500,
+  });
+  expect(found(evidence(entries, { consumers: [], faults: [full(1_500)] }))).toEqual([]);
+  expect(found(evidence(entries, { consumers: [], faults: [full(9_000)] }))).toEqual(["schedules"]);
 });
 
 function read(...ids: number[]): Happening[] {

@@ -63,6 +63,21 @@ test("a client that is paused while NATS goes away need not have heard of it", (
   expect(found(evidence(entries, { consumers: [], faults: [away] }))).toEqual(["status"]);
 });
 
+test("an event that an earlier call may have stored has the id of that time", () => {
+  const again = (outcome: "unknown" | "not_stored"): Evidence =>
+    evidence(
+      history(
+        { e: "publish", by: "p", key: "k1", retries: true },
+        { e: "publish_failed", by: "p", key: "k1", code: "UNAVAILABLE", reason: "NATS_UNAVAILABLE", outcome },
+        published(2),
+        published(1),
+      ),
+      { consumers: [], faults: [fault("mute_nats_link", ["stalls"], 900, 9_000)] },
+    );
+  expect(found(again("unknown"))).toEqual([]);
+  expect(found(again("not_stored"))).toEqual(["order"]);
+});
+
 test("an event that comes twice in a row may be acknowledged twice", () => {
   const entries = history(
     published(1),
