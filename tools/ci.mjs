@@ -125,7 +125,7 @@ check("conformance: h2spec, and the interop clients of grpc-go and grpc-java", (
   run("npm", ["run", "conformance"], { timeout: 15 * MINUTE_MS }),
 );
 
-// The same rounds each time: what they find is the change's doing. New ones are for `npm run chaos`.
+// The same rounds each time: a red one is more likely the change's doing than that of faults nobody has tried. Those are for `npm run chaos`.
 for (const [engine, seed] of Object.entries(CHAOS_SEEDS)) {
   check(`chaos: two rounds of faults, engine ${engine}`, () =>
     run("node", ["test/chaos/main.ts", "--rounds", "2", "--seed", seed, "--confirm", "--entry", BUILT], {

@@ -3,7 +3,7 @@ import type { Evidence, Violation } from "./evidence.ts";
 
 interface Published {
   readonly key: string;
-  /** An earlier call may have stored it: then that has given it its id. */
+  /** An earlier call may have stored it, and given it its id: where it stands among the others says nothing. */
   readonly isRepeated: boolean;
   id: number | undefined;
 }

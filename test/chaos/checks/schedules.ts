@@ -50,7 +50,7 @@ export function checkSchedules(evidence: Evidence): Violation[] {
     if (ids.length > 1) add(`${key} appeared as ${ids.join(" and ")}`);
     if (ids.length > 0 && isCancelled === true) add(`${key} appeared as ${ids.join(", ")}, and was taken back`);
     if (ids.length > 0 || scheduledAt === undefined) continue;
-    // One that finds its stream full is tried again by the next leader, which need not come (nats-server 2.14.0).
+    // It may have been accepted as late as its answer was heard. One that finds its stream full is tried again by the next leader, which need not come (nats-server 2.14.0).
     if (excused(evidence, "full", dueT, Math.max(dueT, scheduledAt) + FIRES_WITHIN_MS)) continue;
     // Taken back, or by a call whose answer was lost: the next one finds nothing.
     if (isCancelled === true || unanswered > 0) continue;

@@ -7,15 +7,10 @@ import { resumptions } from "./resume.ts";
 const SILENCE_MS = 10_000;
 /** These take NATS away from the servers that they name. */
 const AWAY = new Set(["nats_away", "refuse_nats_link", "silent_nats_link"]);
-/** While one of these lasts, a client may hear nothing. */
-const DEAF = new Set([
-  "pause_client",
-  "pause_server",
-  "stall_server",
-  "silent_client_link",
-  "half_open_client_link",
-  "slow_client_link",
-]);
+/** A server that stands still meanwhile may notice later. */
+const STILL = new Set(["pause_server", "stall_server"]);
+/** What a client is told while one of these lasts, it hears after it. */
+const DEAF = new Set(["pause_client", "silent_client_link", "half_open_client_link"]);
 
 export function checkStatus(evidence: Evidence): Violation[] {
   const violations: Violation[] = [];
@@ -31,7 +26,8 @@ export function checkStatus(evidence: Evidence): Violation[] {
     for (const { name, detail, start, end } of evidence.faults.filter((fault) => AWAY.has(fault.name))) {
       const until = start + SILENCE_MS + SLACK_MS;
       if (until > end || !detail.includes(`server ${first.server} `) || !isOpen(entries, start, until)) continue;
-      if (isDeaf(start, until) || !hadItsTurn({ ...evidence, leaderships: undefined }, start, until)) continue;
+      if (mayHearLate(first, start, until) || !hadItsTurn({ ...evidence, leaderships: undefined }, start, until))
+        continue;
       if (stateAt(entries, until) !== "DISCONNECTED") add(`${sub} was not told of ${name} at ${at(evidence, start)}`);
     }
     for (const { since, ms } of resumed.filter((one) => one.sub === sub)) {
@@ -49,8 +45,18 @@ export function checkStatus(evidence: Evidence): Violation[] {
     return openedAt < from && last > to;
   }
 
-  function isDeaf(from: number, to: number): boolean {
-    return evidence.faults.some(({ name, start, end }) => DEAF.has(name) && start < to && end + SLACK_MS > from);
+  function mayHearLate({ p, server }: Of<"subscribe">, from: number, to: number): boolean {
+    return evidence.faults.some(({ name, detail, start, end }) => {
+      if (start >= to) return false;
+      if (STILL.has(name)) return detail === `server-${server}` && end + SLACK_MS > from;
+      return DEAF.has(name) && end + SLACK_MS > to && detail.split(", ").some((one) => isOf(one, p, server));
+    });
+  }
+
+  /** Whether a fault hit the client of this process, or its link to that server. */
+  function isOf(detail: string, process: string, server: number): boolean {
+    const [client, to = `server ${server}`] = detail.split(" - ");
+    return `${process}-`.startsWith(`${client}-`) && to === `server ${server}`;
   }
 
   function isWhole(from: number, to: number): boolean {

@@ -59,8 +59,20 @@ test("a client that is paused while NATS goes away need not have heard of it", (
   const entries = history(SUBSCRIBE, SUBSCRIBED, status("ACTIVE"), 20_000, status("DISCONNECTED"));
   const away = fault("nats_away", ["stalls"], 2_000, 18_000, "server 0 - node 0, server 1 - node 0");
   const paused = fault("pause_client", ["stalls", "ends"], 1_900, 17_000, "test");
-  expect(found(evidence(entries, { consumers: [], faults: [away, paused] }))).toEqual([]);
-  expect(found(evidence(entries, { consumers: [], faults: [away] }))).toEqual(["status"]);
+  const foundWith = (...faults: FaultRecord[]) =>
+    found(evidence(entries, { consumers: [], faults: [away, ...faults] }));
+  expect(foundWith(paused)).toEqual([]);
+  expect(foundWith({ ...paused, name: "silent_client_link", detail: "test - server 1, test - server 0" })).toEqual([]);
+  expect(foundWith({ ...paused, name: "pause_server", detail: "server-0", end: 4_000 })).toEqual([]);
+  for (const [name, detail, end] of [
+    ["pause_client", "another", 17_000],
+    ["pause_client", "test", 4_000],
+    ["silent_client_link", "test - server 1", 17_000],
+    ["pause_server", "server-1", 17_000],
+    ["slow_client_link", "test - server 0", 17_000],
+  ] as const)
+    expect(foundWith({ ...paused, name, detail, end })).toEqual(["status"]);
+  expect(foundWith()).toEqual(["status"]);
 });
 
 test("an event that an earlier call may have stored has the id of that time", () => {
