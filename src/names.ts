@@ -55,9 +55,10 @@ let lastName = "a";
 
 /** Throws INVALID_NAME unless `name` may name a stream or consumer. */
 export function checkName(field: string, name: string, maxLength: number = MAX_NAME_LENGTH): void {
-  const isValid = name === lastName || NAME.test(name);
-  if (isValid) lastName = name;
-  if (isValid && name.length <= maxLength) return;
+  if (name.length <= maxLength && (name === lastName || NAME.test(name))) {
+    lastName = name;
+    return;
+  }
   throw invalid("INVALID_NAME", field, name, 'letters, digits, "_" and "-"', maxLength);
 }
 

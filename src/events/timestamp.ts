@@ -60,6 +60,9 @@ const lastDay = Buffer.from("1970-01-01T");
 const DAY_LENGTH = lastDay.length;
 let lastDaySeconds = 0;
 
+/** A buffer for each text would take longer than to read it. */
+const scratch = Buffer.alloc(64);
+
 /** Undefined for what is not RFC 3339 within the years 1 to 9999. */
 export function parseTimestamp(text: string): Timestamp | undefined {
   const { length } = text;
@@ -71,9 +74,6 @@ export function parseTimestamp(text: string): Timestamp | undefined {
   }
   return isAscii ? readTimestamp(scratch, 0, length) : parseAny(text);
 }
-
-/** A buffer for each text would take longer than to read it. */
-const scratch = Buffer.alloc(64);
 
 /** The same of the text in `[start, end)`. */
 export function readTimestamp(bytes: Buffer, start: number, end: number): Timestamp | undefined {

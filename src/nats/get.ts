@@ -293,7 +293,7 @@ function decodeStream(block: Buffer, start: number, end: number): string {
   return lastStream.decode(block, start, end);
 }
 
-/** A bigint from a text takes several times as long as from a number. Throws on what is neither. */
+/** A bigint from a text takes several times as long as from a number. Throws on what is no number. */
 function parseSequence(text: string): bigint {
   const number = digitsBetween(text, 0, text.length);
   return BigInt(Number.isSafeInteger(number) ? number : text);
